@@ -1,1 +1,18 @@
-//! The engine room.
+//! What is true.
+//!
+//! Bytes become an [`event::Event`]; [`summary`] says what one submission means judged alone;
+//! [`ledger::Ledger`] says what all of them add up to, in the order of the log. Nothing here touches a
+//! disk, a socket, a clock, a thread or a random number, and `no_std` is how the compiler holds us to it:
+//! equal logs give equal bytes on any machine.
+//!
+//! - [`limits`]: every bound that nodes, regions and auditors share.
+//! - [`log`], [`ids`], [`event`]: the words of the log and their pinned encoding.
+//! - [`codec`]: the byte reader all decoders here share.
+#![no_std]
+extern crate alloc;
+
+pub mod codec;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod log;

@@ -1,0 +1,494 @@
+//! The vocabulary of the log and its bytes.
+//!
+//! A tag, once released, keeps its number and its meaning for ever; a decoder consumes every byte or
+//! refuses. All integers are little-endian. The whole format is drawn in `docs/FORMAT.md` and guarded by a
+//! pinned hash over thousands of encodings (`engine/tests/format.rs`) and golden vectors (`tests/golden/`).
+//!
+//! ```text
+//! record  0 blank       tag u8, leader u64
+//!         1 events      tag u8, leader u64, count u16, count x (length u32, event)
+//!         2 membership  tag u8, leader u64, bytes to the end
+//! event   1 Received    tag u8, at_ms u64, salt 16, tenant (u8), body (u32)
+//!         2 TenantSet   tag u8, at_ms u64, id (u8), display (u16), active u8, rate_per_s u32, burst u32,
+//!                       daily_quota u64, region (u16)
+//!         3 KeySet      tag u8, at_ms u64, tenant (u8), key_id (u8), not_before_ms u64, not_after_ms u64,
+//!                       kind u8: 1 sealed HMAC secret (u16), 2 Ed25519 32 bytes, 3 unsigned
+//!         4 PolicySet   tag u8, at_ms u64, policy (u16)
+//!         5 Attested    tag u8, upto u64, outcomes 32, ledger 32, signatures (u32)
+//!         6 Checkpoint  tag u8, signed note (u32)
+//! ```
+//! `(u8)`, `(u16)`, `(u32)`: a length of that width and that many bytes.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::codec::{Reader, put8, put16, put32};
+use crate::ids::{KeyId, TenantId};
+use crate::limits::{
+    ATTESTED_MAX, BODY_MAX, DISPLAY_MAX, EVENT_MAX, MEMBERSHIP_MAX, NOTE_MAX, RECORD_BYTES_MAX,
+    RECORD_EVENTS_MAX, REGION_MAX, SEALED_KEY_MAX,
+};
+use crate::log::{Digest, Lsn};
+
+pub use crate::codec::DecodeError;
+
+/// Something that happened. The log holds these and nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A submission reached the door. Nothing has been parsed or believed yet.
+    Received(Envelope),
+    /// A tenant was added or changed.
+    TenantSet(Tenant),
+    /// A signing key was added or changed.
+    KeySet(KeySpec),
+    /// The leader says what all nodes must have computed.
+    Attested(Attested),
+    /// A signed tree head was published: the signed note.
+    Checkpoint(Vec<u8>),
+}
+
+/// A submission as it stood at the door.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Who says they sent it.
+    pub tenant: TenantId,
+    /// When it arrived by the door's clock: milliseconds since the Unix epoch, never decreasing in one log.
+    pub received_at_ms: u64,
+    /// Drawn at the door; opens the commitment SHA-256(salt || body).
+    pub salt: [u8; 16],
+    /// The body, untouched, at most [`BODY_MAX`] bytes.
+    pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Envelope {
+    /// Shows neither salt nor body: both are secrets of the tenant.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("tenant", &self.tenant)
+            .field("received_at_ms", &self.received_at_ms)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A tenant as an operator set it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// When it was set by the door's clock, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Its name.
+    pub id: TenantId,
+    /// For people, at most [`DISPLAY_MAX`] bytes.
+    pub display: String,
+    /// Whether the door admits its submissions.
+    pub active: bool,
+    /// Submissions a second it may send in the long run.
+    pub rate_per_s: u32,
+    /// Submissions it may send at once.
+    pub burst: u32,
+    /// Submissions a day; 0 is unlimited.
+    pub daily_quota: u64,
+    /// Its home region, at most [`REGION_MAX`] bytes.
+    pub region: String,
+}
+
+/// A tenant's signing key and when it counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySpec {
+    /// When it was set by the door's clock, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Whose key.
+    pub tenant: TenantId,
+    /// Its name.
+    pub key_id: KeyId,
+    /// What it checks with.
+    pub kind: KeyKind,
+    /// Log time from which it counts, milliseconds, inclusive.
+    pub not_before_ms: u64,
+    /// Log time until which it counts, milliseconds, inclusive; `u64::MAX` is open.
+    pub not_after_ms: u64,
+}
+
+/// How a key checks a signature.
+#[derive(Clone, PartialEq, Eq)]
+pub enum KeyKind {
+    /// An HMAC-SHA256 secret, sealed under the key-encryption key: nonce 24 || ciphertext.
+    HmacSealed(Vec<u8>),
+    /// An Ed25519 public key.
+    Ed25519([u8; 32]),
+    /// Submissions need no signature; set only under the development flag.
+    Unsigned,
+}
+
+impl fmt::Debug for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyKind::HmacSealed(_) => "HmacSealed(..)",
+            KeyKind::Ed25519(_) => "Ed25519(..)",
+            KeyKind::Unsigned => "Unsigned",
+        })
+    }
+}
+
+/// What the leader computed up to a record. Every replica, region and auditor compares with its own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Attested {
+    /// The last record it covers.
+    pub upto: Lsn,
+    /// One byte for each `Received` after the record that the previous `Attested` covered: 0 for bad,
+    /// unsigned or unreadable, else the code of the signature form that matched.
+    pub signatures: Vec<u8>,
+    /// Chain over all outcomes up to `upto`.
+    pub outcomes: Digest,
+    /// Digest over all projections as they stood after `upto`.
+    pub ledger: Digest,
+}
+
+impl fmt::Debug for Attested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attested")
+            .field("upto", &self.upto)
+            .field("signatures", &self.signatures.len())
+            .field("outcomes", &self.outcomes)
+            .field("ledger", &self.ledger)
+            .finish()
+    }
+}
+
+mod tag {
+    pub const RECEIVED: u8 = 1;
+    pub const TENANT_SET: u8 = 2;
+    pub const KEY_SET: u8 = 3;
+    pub const ATTESTED: u8 = 5;
+    pub const CHECKPOINT: u8 = 6;
+
+    pub const KEY_HMAC_SEALED: u8 = 1;
+    pub const KEY_ED25519: u8 = 2;
+    pub const KEY_UNSIGNED: u8 = 3;
+
+    pub const BLANK: u8 = 0;
+    pub const EVENTS: u8 = 1;
+    pub const MEMBERSHIP: u8 = 2;
+}
+
+impl Event {
+    /// Appends the event's bytes.
+    ///
+    /// # Panics
+    /// If a field is beyond its bound: whoever made the event checked it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Event::Received(envelope) => envelope.encode(out),
+            Event::TenantSet(tenant) => tenant.encode(out),
+            Event::KeySet(key) => key.encode(out),
+            Event::Attested(attested) => attested.encode(out),
+            Event::Checkpoint(note) => {
+                assert!(note.len() <= NOTE_MAX, "a note is within its bound");
+                out.push(tag::CHECKPOINT);
+                put32(out, note);
+            }
+        }
+    }
+
+    /// Reads an event from exactly these bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if they are anything but one whole event within its bounds.
+    pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+        if bytes.len() > EVENT_MAX {
+            return Err(DecodeError::OutOfBounds("event"));
+        }
+        let mut reader = Reader::new(bytes);
+        let event = match reader.u8("event tag")? {
+            tag::RECEIVED => Event::Received(Envelope::read(&mut reader)?),
+            tag::TENANT_SET => Event::TenantSet(Tenant::read(&mut reader)?),
+            tag::KEY_SET => Event::KeySet(KeySpec::read(&mut reader)?),
+            tag::ATTESTED => Event::Attested(Attested::read(&mut reader)?),
+            tag::CHECKPOINT => Event::Checkpoint(reader.bytes32(NOTE_MAX, "signed note")?.to_vec()),
+            unknown => return Err(DecodeError::UnknownTag(unknown)),
+        };
+        reader.end()?;
+        Ok(event)
+    }
+}
+
+impl Envelope {
+    fn encode(&self, out: &mut Vec<u8>) {
+        assert!(self.body.len() <= BODY_MAX, "a body is within its bound");
+        out.reserve(64 + self.body.len());
+        out.push(tag::RECEIVED);
+        out.extend_from_slice(&self.received_at_ms.to_le_bytes());
+        out.extend_from_slice(&self.salt);
+        put8(out, self.tenant.as_bytes());
+        put32(out, &self.body);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Envelope, DecodeError> {
+        let received_at_ms = reader.u64("received at")?;
+        let salt = reader.array("salt")?;
+        let tenant = TenantId::read(reader)?;
+        let body = reader.bytes32(BODY_MAX, "body")?.to_vec();
+        Ok(Envelope { tenant, received_at_ms, salt, body })
+    }
+}
+
+impl Tenant {
+    fn encode(&self, out: &mut Vec<u8>) {
+        assert!(self.display.len() <= DISPLAY_MAX, "a display name is within its bound");
+        assert!(self.region.len() <= REGION_MAX, "a region name is within its bound");
+        out.push(tag::TENANT_SET);
+        out.extend_from_slice(&self.at_ms.to_le_bytes());
+        self.encode_fields(out);
+    }
+
+    /// Everything but tag and time: what a snapshot keeps, too.
+    pub(crate) fn encode_fields(&self, out: &mut Vec<u8>) {
+        put8(out, self.id.as_bytes());
+        put16(out, self.display.as_bytes());
+        out.push(u8::from(self.active));
+        out.extend_from_slice(&self.rate_per_s.to_le_bytes());
+        out.extend_from_slice(&self.burst.to_le_bytes());
+        out.extend_from_slice(&self.daily_quota.to_le_bytes());
+        put16(out, self.region.as_bytes());
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Tenant, DecodeError> {
+        Ok(Tenant {
+            at_ms: reader.u64("set at")?,
+            id: TenantId::read(reader)?,
+            display: reader.text16(DISPLAY_MAX, "display name")?,
+            active: reader.bool("active")?,
+            rate_per_s: reader.u32("rate")?,
+            burst: reader.u32("burst")?,
+            daily_quota: reader.u64("daily quota")?,
+            region: reader.text16(REGION_MAX, "region")?,
+        })
+    }
+}
+
+impl KeySpec {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(tag::KEY_SET);
+        out.extend_from_slice(&self.at_ms.to_le_bytes());
+        put8(out, self.tenant.as_bytes());
+        put8(out, self.key_id.as_bytes());
+        out.extend_from_slice(&self.not_before_ms.to_le_bytes());
+        out.extend_from_slice(&self.not_after_ms.to_le_bytes());
+        match &self.kind {
+            KeyKind::HmacSealed(sealed) => {
+                assert!(sealed.len() <= SEALED_KEY_MAX, "a sealed secret is within its bound");
+                out.push(tag::KEY_HMAC_SEALED);
+                put16(out, sealed);
+            }
+            KeyKind::Ed25519(public) => {
+                out.push(tag::KEY_ED25519);
+                out.extend_from_slice(public);
+            }
+            KeyKind::Unsigned => out.push(tag::KEY_UNSIGNED),
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<KeySpec, DecodeError> {
+        Ok(KeySpec {
+            at_ms: reader.u64("set at")?,
+            tenant: TenantId::read(reader)?,
+            key_id: KeyId::read(reader)?,
+            not_before_ms: reader.u64("not before")?,
+            not_after_ms: reader.u64("not after")?,
+            kind: match reader.u8("key kind")? {
+                tag::KEY_HMAC_SEALED => {
+                    KeyKind::HmacSealed(reader.bytes16(SEALED_KEY_MAX, "sealed secret")?.to_vec())
+                }
+                tag::KEY_ED25519 => KeyKind::Ed25519(reader.array("Ed25519 key")?),
+                tag::KEY_UNSIGNED => KeyKind::Unsigned,
+                unknown => return Err(DecodeError::UnknownTag(unknown)),
+            },
+        })
+    }
+}
+
+impl Attested {
+    fn encode(&self, out: &mut Vec<u8>) {
+        assert!(self.signatures.len() <= ATTESTED_MAX, "attested signatures are within their bound");
+        out.push(tag::ATTESTED);
+        out.extend_from_slice(&self.upto.0.to_le_bytes());
+        out.extend_from_slice(&self.outcomes.0);
+        out.extend_from_slice(&self.ledger.0);
+        put32(out, &self.signatures);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Attested, DecodeError> {
+        Ok(Attested {
+            upto: Lsn(reader.u64("attested upto")?),
+            outcomes: Digest(reader.array("outcomes digest")?),
+            ledger: Digest(reader.array("ledger digest")?),
+            signatures: reader.bytes32(ATTESTED_MAX, "signatures")?.to_vec(),
+        })
+    }
+}
+
+/// One entry of the log: what Raft agrees on and one frame carries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The node that proposed it.
+    pub leader: u64,
+    /// What it holds.
+    pub payload: Payload,
+}
+
+/// What one entry of the log holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Payload {
+    /// Nothing: a new leader's first entry.
+    Blank,
+    /// One to [`RECORD_EVENTS_MAX`] events.
+    Events(Vec<Event>),
+    /// A change of voters, in the group's own encoding, at most [`MEMBERSHIP_MAX`] bytes.
+    Membership(Vec<u8>),
+}
+
+impl Record {
+    /// Appends the record's bytes.
+    ///
+    /// # Panics
+    /// If the record is beyond its bounds: whoever made the batch kept it within them.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match &self.payload {
+            Payload::Blank => head(out, tag::BLANK, self.leader),
+            Payload::Events(events) => encode_events(self.leader, events, out),
+            Payload::Membership(bytes) => {
+                assert!(bytes.len() <= MEMBERSHIP_MAX, "a membership is within its bound");
+                head(out, tag::MEMBERSHIP, self.leader);
+                out.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// Reads a record from exactly these bytes.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if they are anything but one whole record within its bounds.
+    pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
+        if bytes.len() > RECORD_BYTES_MAX {
+            return Err(DecodeError::OutOfBounds("record"));
+        }
+        let mut reader = Reader::new(bytes);
+        let tag = reader.u8("record tag")?;
+        let leader = reader.u64("leader")?;
+        let payload = match tag {
+            tag::BLANK => Payload::Blank,
+            tag::EVENTS => {
+                let count = usize::from(reader.u16("count")?);
+                if count == 0 || count > RECORD_EVENTS_MAX {
+                    return Err(DecodeError::OutOfBounds("count"));
+                }
+                let mut events = Vec::with_capacity(count.min(reader.left() / 5));
+                for _ in 0..count {
+                    events.push(Event::decode(reader.bytes32(EVENT_MAX, "event")?)?);
+                }
+                Payload::Events(events)
+            }
+            tag::MEMBERSHIP => {
+                if reader.left() > MEMBERSHIP_MAX {
+                    return Err(DecodeError::OutOfBounds("membership"));
+                }
+                Payload::Membership(reader.remaining().to_vec())
+            }
+            unknown => return Err(DecodeError::UnknownTag(unknown)),
+        };
+        reader.end()?;
+        Ok(Record { leader, payload })
+    }
+}
+
+/// Appends a record of events without taking the events.
+///
+/// # Panics
+/// If there are none, more than [`RECORD_EVENTS_MAX`], or more than [`RECORD_BYTES_MAX`] bytes of them.
+pub fn encode_events(leader: u64, events: &[Event], out: &mut Vec<u8>) {
+    assert!(!events.is_empty() && events.len() <= RECORD_EVENTS_MAX, "a batch is within its bound");
+    let start = out.len();
+    head(out, tag::EVENTS, leader);
+    out.extend_from_slice(&(events.len() as u16).to_le_bytes());
+    for event in events {
+        let at = out.len();
+        out.extend_from_slice(&[0; 4]);
+        event.encode(out);
+        let length = u32::try_from(out.len() - at - 4).expect("an event is within its bound");
+        out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+    }
+    assert!(out.len() - start <= RECORD_BYTES_MAX, "a batch is within its bound");
+}
+
+fn head(out: &mut Vec<u8>, tag: u8, leader: u64) {
+    out.push(tag);
+    out.extend_from_slice(&leader.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    fn received() -> Event {
+        Event::Received(Envelope {
+            tenant: TenantId::new("demo").unwrap(),
+            received_at_ms: 1_700_000_000_000,
+            salt: [7; 16],
+            body: b"{}".to_vec(),
+        })
+    }
+
+    fn bytes(event: &Event) -> Vec<u8> {
+        let mut out = Vec::new();
+        event.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn every_shorter_and_longer_input_is_refused() {
+        let mut whole = bytes(&received());
+        assert_eq!(Event::decode(&whole), Ok(received()));
+        for cut in 0..whole.len() {
+            assert!(Event::decode(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+        whole.push(0);
+        assert_eq!(Event::decode(&whole), Err(DecodeError::Trailing));
+    }
+
+    #[test]
+    fn unknown_tags_are_refused() {
+        for tag in [0, 7, 255] {
+            assert_eq!(Event::decode(&[tag]), Err(DecodeError::UnknownTag(tag)));
+        }
+        assert_eq!(Record::decode(&[3, 0, 0, 0, 0, 0, 0, 0, 0]), Err(DecodeError::UnknownTag(3)));
+    }
+
+    #[test]
+    fn a_record_holds_its_events_in_order() {
+        let events = vec![received(), Event::Checkpoint(b"note".to_vec())];
+        let record = Record { leader: 3, payload: Payload::Events(events.clone()) };
+        let mut out = vec![9];
+        record.encode(&mut out);
+        assert_eq!(Record::decode(&out[1..]), Ok(record));
+        let mut same = vec![9];
+        encode_events(3, &events, &mut same);
+        assert_eq!(out, same);
+    }
+
+    #[test]
+    fn a_record_without_events_is_refused() {
+        assert_eq!(
+            Record::decode(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            Err(DecodeError::OutOfBounds("count"))
+        );
+    }
+
+    #[test]
+    fn debug_output_shows_no_payload() {
+        let text = alloc::format!("{:?}", received());
+        assert!(!text.contains("{}") && !text.contains("[7"), "{text}");
+    }
+}
