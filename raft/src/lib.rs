@@ -1,1 +1,17 @@
-//! The raft room.
+//! What is agreed: one Raft group over the segment log.
+//!
+//! Raft's log IS the segment log: one entry is one record, one frame, one [`engine::log::Lsn`], and a
+//! group commit is one write and one sync. openraft does the agreeing and none of its types leave this
+//! crate.
+//!
+//! Read in this order: `batch` (what is proposed), `machine` (what it is applied to), `group` (what
+//! holds them together), `log_actor` (the one writer of the log), `log_store` (Raft's view of it).
+
+mod batch;
+mod machine;
+mod metrics;
+mod progress;
+
+pub use batch::{Batch, Local};
+pub use machine::{Machine, Standing};
+pub use metrics::{Metrics, Role, SYNC_EDGES_US, SyncHistogram};

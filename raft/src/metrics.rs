@@ -1,0 +1,53 @@
+//! What an operator sees of a group.
+
+use engine::log::Lsn;
+
+pub use crate::progress::{SYNC_EDGES_US, SyncHistogram};
+
+/// What a node is in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Receives entries and has no vote.
+    Learner,
+    /// Receives entries and votes.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Proposes entries.
+    Leader,
+    /// Does nothing any more.
+    Stopped,
+}
+
+/// A view of one node, taken at one moment. Positions are [`Lsn::ZERO`] where there is none yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// This node.
+    pub node: u64,
+    /// What it is.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// Who leads, if known.
+    pub leader: Option<u64>,
+    /// The last entry in its log, durable or not.
+    pub last: Lsn,
+    /// The last entry that its disk holds for good.
+    pub durable: Lsn,
+    /// The last entry that is agreed.
+    pub committed: Lsn,
+    /// The last entry that its machine has applied.
+    pub applied: Lsn,
+    /// Batches written and synced since the process started.
+    pub syncs: u64,
+    /// Frames in them.
+    pub frames: u64,
+    /// Payload bytes in them.
+    pub bytes: u64,
+    /// How long each took.
+    pub sync: SyncHistogram,
+    /// The disk in use, for example `io_uring`.
+    pub backend: &'static str,
+    /// A write or sync has failed; nothing more will be written.
+    pub failed: bool,
+}
