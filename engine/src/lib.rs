@@ -7,6 +7,7 @@
 //!
 //! - [`limits`]: every bound that nodes, regions and auditors share.
 //! - [`log`], [`ids`], [`event`]: the words of the log and their pinned encoding.
+//! - [`tree`]: the RFC 6962 tree over the audit leaves, its proofs and its tiles.
 //! - [`codec`]: the byte reader all decoders here share.
 #![no_std]
 extern crate alloc;
@@ -16,3 +17,4 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod log;
+pub mod tree;

@@ -100,7 +100,8 @@ const _: () = {
     assert!(RECORD_BYTES_MAX > MEMBERSHIP_MAX + 16);
     assert!(LEAF_MAX <= u16::MAX as usize, "entry bundles count in u16");
     assert!(TENANT_ID_MAX <= u8::MAX as usize && KEY_ID_MAX <= u8::MAX as usize);
-    assert!(SEALED_KEY_MAX <= u16::MAX as usize && POLICY_BYTES_MAX <= u16::MAX as usize);
+    assert!(SEALED_KEY_MAX <= u16::MAX as usize);
+    assert!(POLICY_BYTES_MAX <= u16::MAX as usize);
     assert!(POLICIES_MAX <= u16::MAX as usize, "a row names its policy by a u16");
     assert!(SCALES_MAX <= COUNTS_MAX);
     assert!(BLOCK.is_power_of_two() && SEGMENT_SIZE.is_multiple_of(BLOCK));
