@@ -1,1 +1,5 @@
-//! The tests room.
+//! What is broken on purpose.
+//!
+//! - [`fuzz`]: decoders against any bytes.
+
+pub mod fuzz;

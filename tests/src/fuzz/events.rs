@@ -1,0 +1,88 @@
+//! The log's own vocabulary: whoever can write a disk can hand us any of these bytes.
+
+use engine::event::{Attested, Envelope, Event, KeyKind, KeySpec, Payload, Record, Tenant};
+use engine::ids::{KeyId, TenantId};
+use engine::log::{Digest, Lsn};
+
+/// What decodes to an event encodes to the same bytes.
+pub fn event(bytes: &[u8]) {
+    if let Ok(event) = Event::decode(bytes) {
+        let mut again = Vec::new();
+        event.encode(&mut again);
+        assert_eq!(again, bytes, "an event has one encoding");
+    }
+}
+
+/// What decodes to a record encodes to the same bytes.
+pub fn record(bytes: &[u8]) {
+    if let Ok(record) = Record::decode(bytes) {
+        let mut again = Vec::new();
+        record.encode(&mut again);
+        assert_eq!(again, bytes, "a record has one encoding");
+    }
+}
+
+/// One event of each kind.
+pub fn event_seeds() -> Vec<Vec<u8>> {
+    samples().iter().map(encoded).collect()
+}
+
+/// One record of each kind.
+pub fn record_seeds() -> Vec<Vec<u8>> {
+    let payloads = [Payload::Blank, Payload::Events(samples()), Payload::Membership(vec![1, 2, 3])];
+    let encode = |payload| {
+        let mut out = Vec::new();
+        Record { leader: 1, payload }.encode(&mut out);
+        out
+    };
+    payloads.into_iter().map(encode).collect()
+}
+
+fn encoded(event: &Event) -> Vec<u8> {
+    let mut out = Vec::new();
+    event.encode(&mut out);
+    out
+}
+
+fn samples() -> Vec<Event> {
+    let tenant = TenantId::new("acme").expect("a tenant id");
+    let key = |kind| {
+        let key_id = KeyId::new("00c0ffee").expect("a key id");
+        Event::KeySet(KeySpec {
+            at_ms: 1,
+            tenant: tenant.clone(),
+            key_id,
+            kind,
+            not_before_ms: 0,
+            not_after_ms: u64::MAX,
+        })
+    };
+    vec![
+        Event::Received(Envelope {
+            tenant: tenant.clone(),
+            received_at_ms: 1_790_000_000_000,
+            salt: [7; 16],
+            body: b"{\"pcs_id\":\"x\"}".to_vec(),
+        }),
+        Event::TenantSet(Tenant {
+            at_ms: 1,
+            id: tenant.clone(),
+            display: "Acme".to_owned(),
+            active: true,
+            rate_per_s: 100,
+            burst: 200,
+            daily_quota: 0,
+            region: "default".to_owned(),
+        }),
+        key(KeyKind::HmacSealed(vec![9; 72])),
+        key(KeyKind::Ed25519([3; 32])),
+        key(KeyKind::Unsigned),
+        Event::Attested(Attested {
+            upto: Lsn(3),
+            signatures: vec![0, 1, 1],
+            outcomes: Digest([1; 32]),
+            ledger: Digest([2; 32]),
+        }),
+        Event::Checkpoint(b"localhost/pcs/default\n0\n\n".to_vec()),
+    ]
+}

@@ -1,0 +1,33 @@
+//! Fuzz targets: plain functions that must not panic, whatever the bytes.
+//!
+//! One list for two drivers: the normal test run mutates the seeds and the committed corpus for a bounded number
+//! of rounds ([`mutate`]), and `tests/fuzz.sh TARGET SECONDS` runs libFuzzer over the same functions with
+//! coverage feedback. An input that once broke something goes into `tests/fuzz/corpus/TARGET/` and stays.
+//!
+//! A target does more than decode: what decodes must encode to the same bytes, so that two byte strings never
+//! mean the same thing.
+
+pub mod events;
+pub mod mutate;
+
+/// One decoder under attack.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Names it on the command line and its directory of the corpus.
+    pub name: &'static str,
+    /// Takes any bytes; panics on a broken promise.
+    pub run: fn(&[u8]),
+    /// Well-formed inputs to start from.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "event", run: events::event, seeds: events::event_seeds },
+    Target { name: "record", run: events::record, seeds: events::record_seeds },
+];
+
+/// The target of that name.
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.iter().copied().find(|target| target.name == name)
+}
