@@ -18,8 +18,9 @@ pub type Local = Arc<dyn Any + Send + Sync>;
 /// encoded; [`crate::Group::submit`] refuses more.
 #[derive(Clone, Default)]
 pub struct Batch {
-    /// The events, in the order in which they will be applied. Never empty in a log.
-    pub events: Vec<Event>,
+    /// The events, in the order in which they will be applied. Never empty in a log. Shared, because
+    /// the proposer judges them while the log writes them, and entries are cloned on their way.
+    pub events: Arc<Vec<Event>>,
     /// The handle of those who wait, on the proposing node.
     pub local: Option<Local>,
 }
