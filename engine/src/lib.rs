@@ -8,10 +8,12 @@
 //! - [`limits`]: every bound that nodes, regions and auditors share.
 //! - [`log`], [`ids`], [`event`]: the words of the log and their pinned encoding.
 //! - [`tree`]: the RFC 6962 tree over the audit leaves, its proofs and its tiles.
+//! - [`checkpoint`]: signed tree heads and receipts in the formats of C2SP.
 //! - [`codec`]: the byte reader all decoders here share.
 #![no_std]
 extern crate alloc;
 
+pub mod checkpoint;
 pub mod codec;
 pub mod event;
 pub mod ids;
