@@ -1,1 +1,9 @@
-//! The tools room.
+//! What is checked: the commands of operators and clients (`flk`) and of auditors (`worm`).
+//!
+//! Every command is a function from its arguments to a [`report::Report`] or a [`report::Fault`]; printing is
+//! separate. Nothing here can write to a log: of the segment log only the read side is used.
+
+pub mod agent;
+pub mod http;
+pub mod report;
+pub mod ui;
