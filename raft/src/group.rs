@@ -1,0 +1,333 @@
+//! One node of a group: what the server holds.
+//!
+//! [`Group::open`] recovers the log, brings the machine up to its end and returns once this node
+//! leads. [`Group::submit`] hands a batch to Raft and returns; the [`Pending`] it returns resolves
+//! when the machine has applied the batch. Batches are agreed in the order in which they were
+//! submitted from one task.
+//!
+//! - L1: what is proposed and not yet out of memory is bounded in bytes and in batches.
+//! - S1, F15: a restarted leader never resumes its old term (`enable_leader_restore` is off and
+//!   asserted), because its log may have lost entries whose ids it would give away again.
+//! - Whatever fails, fails for good: [`Group::failure`] resolves and the process must end.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::thread::JoinHandle;
+
+use engine::event;
+use engine::limits::{RECORD_BYTES_MAX, RECORD_EVENTS_MAX};
+use engine::log::Lsn;
+use openraft::async_runtime::{WatchReceiver, watch::RecvError};
+use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
+use openraft::impls::{BasicNode, OneshotResponder};
+use openraft::type_config::alias::OneshotReceiverOf;
+use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
+use segments::{Disk, Log};
+use tokio::sync::Semaphore;
+
+use crate::batch::Batch;
+use crate::error::{Failure, OpenError, ProposeError, ReadError};
+use crate::log_actor::{self, LogActor};
+use crate::log_store::{LogStore, Recovered, Shared};
+use crate::machine::Machine;
+use crate::mailbox::Bound;
+use crate::metrics::{Metrics, Role};
+use crate::state_machine::StateMachine;
+use crate::transport::NoTransport;
+use crate::types::{Data, Runtime, Tokio, Types, index_of, lsn_of};
+
+/// Permits of the byte budget stand for this many bytes.
+const BUDGET_UNIT: usize = 1024;
+
+/// What one node of a group is told.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// This node. Never reused with another disk.
+    pub node: u64,
+    /// Which log to open, and how large its segments are.
+    pub log: segments::Options,
+    /// Encoded bytes of batches submitted and not yet out of memory, at most. At least one largest
+    /// record.
+    pub in_flight_bytes: usize,
+    /// Batches submitted and not yet out of memory, at most.
+    pub in_flight_batches: usize,
+}
+
+impl GroupConfig {
+    /// The defaults: 64 MiB and 1024 batches in flight.
+    pub fn new(node: u64, log: segments::Options) -> GroupConfig {
+        GroupConfig { node, log, in_flight_bytes: 64 << 20, in_flight_batches: 1024 }
+    }
+}
+
+/// One node of a group, on runtime `R`. Dropping it does not stop it; see [`Group::shutdown`].
+pub struct Group<R: Runtime = Tokio> {
+    node: u64,
+    raft: Raft<Types<R>, StateMachine<R>>,
+    shared: Arc<Shared<R>>,
+    bytes: Arc<Semaphore>,
+    batches: Arc<Semaphore>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    backend: &'static str,
+}
+
+impl Group<Tokio> {
+    /// Open the group on `disk` with the log on a thread of its own.
+    ///
+    /// Recovers the log, applies what the machine does not hold yet, and returns once this node
+    /// leads. A disk without a log becomes a fresh group whose only voter is this node. Reading the
+    /// log blocks the calling task; open before serving.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing has been promised to anybody then.
+    pub async fn open<D>(config: GroupConfig, disk: D, machine: impl Machine) -> Result<Group<Tokio>, OpenError>
+    where
+        D: Disk + Send + 'static,
+    {
+        let mut thread = None;
+        let group = Group::open_on(config, disk, machine, |actor| {
+            thread = Some(log_actor::spawn_thread(actor)?);
+            Ok(())
+        })
+        .await?;
+        *group.thread.lock().expect("nobody else has it yet") = thread;
+        Ok(group)
+    }
+}
+
+impl<R: Runtime> Group<R> {
+    /// The same on any runtime; `host` must see to it that the actor runs: step whenever it is ready,
+    /// until it says that it never will be again.
+    ///
+    /// # Errors
+    /// See [`Group::open`].
+    pub async fn open_on<D: Disk>(
+        config: GroupConfig,
+        disk: D,
+        machine: impl Machine,
+        host: impl FnOnce(LogActor<D, R>) -> io::Result<()>,
+    ) -> Result<Group<R>, OpenError> {
+        assert!(config.in_flight_bytes >= RECORD_BYTES_MAX && config.in_flight_batches > 0, "L1: no room for one batch");
+        let mut recovered = Recovered::default();
+        let (log, _) = Log::open(disk, &config.log, &mut |frame| recovered.see(frame))?;
+        let backend = log.backend();
+        let end = recovered.last.map_or(Lsn::ZERO, |id| lsn_of(id.index));
+        let fresh = recovered.last.is_none();
+        // Twice what is let in: votes and the like must never wait behind proposals.
+        let bound = Bound { items: 2 * config.in_flight_batches, bytes: 2 * config.in_flight_bytes };
+        let shared = Shared::new(config.node, bound, recovered);
+        let machine = StateMachine::new(Box::new(machine), shared.clone())?;
+        host(LogActor::new(log, end, shared.clone()))?;
+
+        let store = LogStore(shared.clone());
+        let raft = Raft::new(config.node, Arc::new(raft_config()?), NoTransport, store, machine)
+            .await
+            .map_err(|fatal| OpenError::Raft(fatal.to_string()))?;
+        let group = Group {
+            node: config.node,
+            raft,
+            shared,
+            bytes: Arc::new(Semaphore::new(config.in_flight_bytes / BUDGET_UNIT)),
+            batches: Arc::new(Semaphore::new(config.in_flight_batches)),
+            thread: Mutex::new(None),
+            backend,
+        };
+        if fresh {
+            group.found().await?;
+        }
+        group.lead(end).await?;
+        Ok(group)
+    }
+
+    /// Found the group: this node is its only voter.
+    async fn found(&self) -> Result<(), OpenError> {
+        let members = BTreeMap::from([(self.node, BasicNode::default())]);
+        match self.raft.initialize(members).await {
+            // A crash between the first vote and the first entry leaves a vote alone; go on from it.
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(OpenError::Raft(error.to_string())),
+        }
+    }
+
+    /// Become leader now, without waiting for an election timeout, and wait until the machine has
+    /// applied what the log held.
+    async fn lead(&self, end: Lsn) -> Result<(), OpenError> {
+        let stopped = |error: &dyn ToString| OpenError::Raft(error.to_string());
+        self.raft.trigger().elect(false).await.map_err(|fatal| stopped(&fatal))?;
+        let led = self.raft.wait(None).state(ServerState::Leader, "the only voter leads").await;
+        led.map_err(|error| stopped(&error))?;
+        // One more than what was there: the new leader's own first entry.
+        let applied = self.raft.wait(None).applied_index_at_least(index_of(end.next()), "the machine is caught up").await;
+        applied.map_err(|error| stopped(&error))?;
+        Ok(())
+    }
+
+    /// This node.
+    pub fn node(&self) -> u64 {
+        self.node
+    }
+
+    /// Hand `batch` to the group. Returns once it is queued for the log, in the order of the calls
+    /// of one task; waits while too much is in flight. The [`Pending`] may be dropped: the batch
+    /// takes its way all the same, and those who wait in `batch.local` are answered.
+    ///
+    /// # Errors
+    /// Every error but [`ProposeError::Unknown`] means that nothing was or will be written.
+    pub async fn submit(&self, batch: Batch) -> Result<Pending<R>, ProposeError> {
+        let data = self.encode(batch).await?;
+        if !self.shared.has_room(data.record().len()) {
+            return Err(ProposeError::NoSpace);
+        }
+        let (responder, answer) = OneshotResponder::new_pair();
+        self.raft.client_write_ff(data, Some(responder)).await.map_err(|_| ProposeError::Stopped)?;
+        Ok(Pending { answer })
+    }
+
+    /// [`Group::submit`], then wait until the batch is applied; returns its place in the log.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub async fn propose(&self, batch: Batch) -> Result<Lsn, ProposeError> {
+        self.submit(batch).await?.await
+    }
+
+    /// Check the bounds of `batch`, encode it, and take its share of what may be in flight.
+    async fn encode(&self, batch: Batch) -> Result<Data, ProposeError> {
+        let (events, bytes) = (batch.events.len(), batch.weight());
+        if events == 0 || events > RECORD_EVENTS_MAX || bytes > RECORD_BYTES_MAX {
+            return Err(ProposeError::OutOfBounds { events, bytes });
+        }
+        // Units round up, so that many small batches cannot outgrow the budget.
+        let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT)).expect("a record is within its bound");
+        let one = self.batches.clone().acquire_owned().await.map_err(|_| ProposeError::Stopped)?;
+        let share = self.bytes.clone().acquire_many_owned(units).await.map_err(|_| ProposeError::Stopped)?;
+        let mut record = Vec::with_capacity(bytes);
+        event::encode_events(self.node, &batch.events, &mut record);
+        Ok(Data::new(record, batch, Some((one, share))))
+    }
+
+    /// Wait until this node may answer a read: a quorum confirms that it leads (ReadIndex) and its
+    /// machine has applied everything that was agreed before. Returns how far that is.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read_index(&self) -> Result<Lsn, ReadError> {
+        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(read) => Ok(lsn_of(read.log_id().index)),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(ReadError::NotLeader { leader: forward.leader_id })
+            }
+            Err(_) => Err(ReadError::Stopped),
+        }
+    }
+
+    /// How this node stands now.
+    pub fn metrics(&self) -> Metrics {
+        let watch = self.raft.metrics();
+        let raft = watch.borrow_watched();
+        let lsn = |index: Option<u64>| index.map_or(Lsn::ZERO, lsn_of);
+        let progress = &self.shared.progress;
+        Metrics {
+            node: self.node,
+            role: match raft.state {
+                ServerState::Learner => Role::Learner,
+                ServerState::Follower => Role::Follower,
+                ServerState::Candidate => Role::Candidate,
+                ServerState::Leader => Role::Leader,
+                ServerState::Shutdown => Role::Stopped,
+            },
+            term: raft.current_term,
+            leader: raft.current_leader,
+            last: lsn(raft.last_log_index),
+            durable: progress.durable(),
+            committed: lsn(raft.local_committed.map(|id| id.index)),
+            applied: progress.applied(),
+            syncs: progress.batches(),
+            frames: progress.frames(),
+            bytes: progress.bytes(),
+            sync: progress.sync_histogram(),
+            backend: self.backend,
+            failed: progress.failed(),
+        }
+    }
+
+    /// Resolves when the group can no longer go on, for whatever reason, also
+    /// [`Group::shutdown`]: the process must then end.
+    pub async fn failure(&self) -> Failure {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
+                return Failure { reason: fatal.to_string() };
+            }
+            if let Err(RecvError(())) = metrics.changed().await {
+                return Failure { reason: "raft has gone away".into() };
+            }
+        }
+    }
+
+    /// Stop: finish what was taken, write it, and let go of the disk. Proposals that were not
+    /// answered by then end as [`ProposeError::Unknown`].
+    pub async fn shutdown(&self) {
+        // An error here means that the core had died before, which `failure` reports.
+        let _ = self.raft.shutdown().await;
+        self.shared.mailbox.close();
+        let thread = self.thread.lock().expect("taking a handle does not panic").take();
+        if let Some(thread) = thread {
+            let (done, ended) = tokio::sync::oneshot::channel();
+            std::thread::spawn(move || {
+                let _ = done.send(thread.join().is_ok());
+            });
+            if !ended.await.unwrap_or(false) {
+                tracing::error!("the log thread panicked");
+            }
+        }
+    }
+}
+
+/// A batch that was handed in. Resolves to its place in the log once it is applied.
+#[must_use = "dropping it gives up the only news of a failure"]
+pub struct Pending<R: Runtime = Tokio> {
+    answer: OneshotReceiverOf<Types<R>, openraft::raft::ClientWriteResult<Types<R>>>,
+}
+
+impl<R: Runtime> Future for Pending<R> {
+    type Output = Result<Lsn, ProposeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(Pin::new(&mut self.answer).poll(cx)) {
+            Ok(Ok(response)) => Ok(lsn_of(response.log_id.index)),
+            Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
+                Err(ProposeError::NotLeader { leader: forward.leader_id })
+            }
+            // The core dropped the entry or itself; the log may hold the batch all the same.
+            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+        })
+    }
+}
+
+/// openraft's settings, every one that differs from its default with its reason.
+fn raft_config() -> Result<Config, OpenError> {
+    let config = Config {
+        cluster_name: "flk".into(),
+        // A disk may stall for 300 ms; an election must not follow from it.
+        heartbeat_interval: 250,
+        election_timeout_min: 1000,
+        election_timeout_max: 2000,
+        // A node that cannot win does not disturb a leader by raising the term.
+        enable_pre_vote: Some(true),
+        // The log is kept for ever and the machine keeps its own snapshots.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        // See the head of this file and FAULTS F15.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    };
+    let config = config.validate().map_err(|error| OpenError::Raft(error.to_string()))?;
+    assert!(config.enable_leader_restore == Some(false), "S1: a restarted leader would resume its term");
+    assert!(config.snapshot_policy == SnapshotPolicy::Never, "S5: raft would purge the log");
+    Ok(config)
+}

@@ -1,0 +1,365 @@
+//! Raft's view of the log: openraft's storage traits over the [`LogActor`](crate::LogActor).
+//!
+//! - Appending hands frames over and returns; the callback comes from the actor once they are
+//!   durable. Votes, truncations and purges wait until they are durable, in the same serial stream.
+//! - What is not yet applied stays in memory, with the handles of those who wait; the rest is read
+//!   back from the segments. Memory is bounded by what the group lets in (L1).
+//! - Purging hides entries from Raft and removes nothing.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound as Edge, RangeBounds};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use engine::log::Lsn;
+use futures_util::stream::{self, Stream};
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::type_config::TypeConfigExt;
+use openraft::{OptionalSend, RaftTypeConfig};
+use segments::Frame;
+
+use crate::codec::{self, Body};
+use crate::log_actor::{Command, Out, kind};
+use crate::mailbox::{Bound, Closed, Mailbox};
+use crate::progress::Progress;
+use crate::types::{Entry, LogId, Runtime, Types, Vote, index_of, log_id, lsn_of};
+
+/// Bookkeeping bytes counted for every frame in the mailbox.
+const FRAME_OVERHEAD: usize = 64;
+
+/// What the frames of a log amount to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Recovered {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) purged: Option<LogId>,
+    pub(crate) committed: Option<LogId>,
+    /// The last entry that is not void, or `purged`.
+    pub(crate) last: Option<LogId>,
+    /// Terms of the entries, as the first index of each: what a truncation falls back to.
+    terms: Vec<(u64, u64)>,
+}
+
+impl Recovered {
+    /// Take in the next frame of the log.
+    pub(crate) fn see(&mut self, frame: &Frame<'_>) -> io::Result<()> {
+        match frame.kind {
+            kind::ENTRY => {
+                let index = index_of(frame.lsn).ok_or_else(|| codec::corrupt("an entry at position 0"))?;
+                if self.terms.last().is_none_or(|(_, term)| *term != frame.term) {
+                    self.terms.push((index, frame.term));
+                }
+                self.last = Some(log_id(frame.term, index));
+            }
+            kind::VOTE => self.vote = Some(codec::decode_vote(frame.payload)?),
+            kind::TRUNCATE => self.truncate(index_of(frame.lsn)),
+            kind::PURGED => {
+                self.purged = Some(codec::decode_log_id(frame.payload)?);
+                self.last = self.last.max(self.purged);
+            }
+            kind::COMMITTED => self.committed = Some(codec::decode_log_id(frame.payload)?),
+            other => return Err(codec::corrupt(&format!("a frame of unknown kind {other}"))),
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, keep: Option<u64>) {
+        let kept = |first: u64| keep.is_some_and(|keep| first <= keep);
+        while self.terms.last().is_some_and(|(first, _)| !kept(*first)) {
+            self.terms.pop();
+        }
+        self.last = match (self.terms.last(), keep) {
+            (Some((_, term)), Some(keep)) => Some(log_id(*term, keep)),
+            _ => self.purged,
+        };
+    }
+}
+
+/// What store, readers, actor and state machine share.
+pub(crate) struct Shared<R: Runtime> {
+    pub(crate) mailbox: Mailbox<Command<R>>,
+    pub(crate) progress: Progress,
+    node: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    vote: Option<Vote>,
+    purged: Option<LogId>,
+    last: Option<LogId>,
+    committed: Option<LogId>,
+    /// `committed` has changed since it was last written.
+    committed_stale: bool,
+    /// Consecutive entries up to `last`; at least all that are not yet both durable and applied.
+    recent: VecDeque<Entry>,
+    /// The vote this process found on disk: no entry may be proposed in its term again.
+    found: Option<Vote>,
+    /// Entries leave memory when they are durable, applied or not.
+    #[cfg(test)]
+    forgetful: bool,
+}
+
+impl<R: Runtime> Shared<R> {
+    pub(crate) fn new(node: u64, bound: Bound, recovered: Recovered) -> Arc<Shared<R>> {
+        let progress = Progress::default();
+        progress.set_durable(recovered.last.map_or(Lsn::ZERO, |id| lsn_of(id.index)));
+        let state = State {
+            vote: recovered.vote,
+            purged: recovered.purged,
+            last: recovered.last,
+            committed: recovered.committed,
+            committed_stale: false,
+            recent: VecDeque::new(),
+            found: recovered.vote,
+            #[cfg(test)]
+            forgetful: false,
+        };
+        Arc::new(Shared { mailbox: Mailbox::new(bound), progress, node, state: Mutex::new(state) })
+    }
+
+    /// Everything up to `lsn` is durable. Called by the actor only.
+    pub(crate) fn durable(&self, lsn: Lsn) {
+        self.progress.set_durable(lsn);
+        self.forget();
+    }
+
+    /// Everything up to `lsn` is applied. Called by the state machine only.
+    pub(crate) fn applied(&self, lsn: Lsn) {
+        self.progress.set_applied(lsn);
+        self.forget();
+    }
+
+    /// Does the disk have room for a record of `bytes`, and for the votes that must never lack it?
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let _ = bytes;
+        true
+    }
+
+    /// Let go of entries nobody waits for any more.
+    fn forget(&self) {
+        let mut state = self.lock();
+        let upto = self.progress.durable().min(self.progress.applied());
+        #[cfg(test)]
+        let upto = if state.forgetful { self.progress.durable() } else { upto };
+        let gone = state.recent.partition_point(|entry| lsn_of(entry.log_id.index) <= upto);
+        let gone: Vec<Entry> = state.recent.drain(..gone).collect();
+        drop(state);
+        // Freed outside the lock: this may be the last handle to a batch of megabytes.
+        drop(gone);
+    }
+
+    /// From now on entries leave memory when they are durable, applied or not.
+    #[cfg(test)]
+    pub(crate) fn forget_early(&self) {
+        self.lock().forgetful = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("a thread panicked while it held the log's state")
+    }
+
+    async fn send(&self, command: Command<R>, bytes: usize) -> io::Result<()> {
+        self.mailbox.send(command, bytes).await.map_err(|Closed| io::Error::other("the log has shut down"))
+    }
+}
+
+/// openraft's handle to the log; also its reader.
+pub(crate) struct LogStore<R: Runtime>(pub(crate) Arc<Shared<R>>);
+
+impl<R: Runtime> Clone for LogStore<R> {
+    fn clone(&self) -> Self {
+        LogStore(self.0.clone())
+    }
+}
+
+impl<R: Runtime> LogStore<R> {
+    /// Write `frames` and wait until they are durable.
+    async fn write_through(&self, frames: Vec<Out>) -> io::Result<()> {
+        let (done, durable) = Types::<R>::oneshot();
+        let bytes = weight(&frames);
+        self.0.send(Command::Write { frames, done: IOFlushed::signal(done) }, bytes).await?;
+        durable.await.map_err(|_| io::Error::other("the log has shut down"))?
+    }
+
+    /// Entries in `[start, end)` as far as the log has them; at least one if there is one, all of
+    /// them if `all`.
+    async fn entries(&self, start: u64, end: u64, all: bool) -> io::Result<Vec<Entry>> {
+        let (mut start, end, recent) = {
+            let state = self.0.lock();
+            let first = state.purged.map_or(0, |id| id.index + 1);
+            let last = state.last.map_or(0, |id| id.index + 1);
+            let (start, end) = (start.max(first), end.min(last));
+            let oldest = state.recent.front().map_or(last, |entry| entry.log_id.index);
+            let skip = start.saturating_sub(oldest) as usize;
+            let take = end.saturating_sub(start.max(oldest)) as usize;
+            (start, end, state.recent.iter().skip(skip).take(take).cloned().collect::<Vec<_>>())
+        };
+        let mut out = Vec::new();
+        let stored_end = recent.first().map_or(end, |entry| entry.log_id.index);
+        while start < stored_end {
+            let (done, read) = Types::<R>::oneshot();
+            self.0.send(Command::Read { from: lsn_of(start), to: lsn_of(stored_end), done }, 0).await?;
+            let stored = read.await.map_err(|_| io::Error::other("the log has shut down"))??;
+            for (lsn, term, body) in stored {
+                out.push(codec::decode_entry(lsn, term, &body)?);
+                start = lsn.0;
+            }
+            if !all {
+                return Ok(out);
+            }
+        }
+        out.extend(recent);
+        Ok(out)
+    }
+}
+
+fn weight(frames: &[Out]) -> usize {
+    frames.iter().map(|frame| frame.body.bytes().len() + FRAME_OVERHEAD).sum()
+}
+
+/// `[start, end)` of any range of indexes.
+fn edges(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Edge::Included(n) => *n,
+        Edge::Excluded(n) => n + 1,
+        Edge::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Edge::Included(n) => n + 1,
+        Edge::Excluded(n) => *n,
+        Edge::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+impl<R: Runtime> RaftLogReader<Types<R>> for LogStore<R> {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> io::Result<Vec<Entry>>
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = edges(&range);
+        self.entries(start, end, true).await
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        self.entries(start, end, false).await
+    }
+
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        // A restart applies the whole log through this stream, so it must not be read at once.
+        let (start, end) = edges(&range);
+        let chunks = stream::try_unfold((self.clone(), start), move |(store, start)| async move {
+            if start >= end {
+                return Ok::<_, io::Error>(None);
+            }
+            let chunk = store.entries(start, end, false).await?;
+            let next = chunk.last().map(|entry: &Entry| entry.log_id.index + 1);
+            Ok(next.map(|next| (stream::iter(chunk.into_iter().map(Ok)), (store, next))))
+        });
+        Box::pin(futures_util::TryStreamExt::try_flatten(chunks))
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.0.lock().vote)
+    }
+}
+
+impl<R: Runtime> RaftLogStorage<Types<R>> for LogStore<R> {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types<R>>> {
+        let state = self.0.lock();
+        Ok(LogState { last_purged_log_id: state.purged, last_log_id: state.last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let body = Body::Owned(codec::encode_vote(vote));
+        let lsn = self.0.lock().last.map_or(Lsn::ZERO, |id| lsn_of(id.index));
+        self.write_through(vec![Out { kind: kind::VOTE, lsn, term: vote.leader_id.term, body }]).await?;
+        self.0.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        let mut state = self.0.lock();
+        if state.committed < committed {
+            state.committed = committed;
+            state.committed_stale = true;
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.0.lock().committed)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types<R>>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = <Types<R> as RaftTypeConfig>::Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut frames = Vec::new();
+        {
+            let mut state = self.0.lock();
+            if let (true, Some(id)) = (state.committed_stale, state.committed) {
+                // It costs no sync of its own: it rides in this batch.
+                state.committed_stale = false;
+                let (lsn, body) = (lsn_of(id.index), Body::Owned(codec::encode_log_id(&id)));
+                frames.push(Out { kind: kind::COMMITTED, lsn, term: id.leader_id.term, body });
+            }
+            for entry in entries {
+                let LogId { leader_id, index } = entry.log_id;
+                let leader = state.vote.filter(|vote| vote.leader_id.term == leader_id.term);
+                let leader = leader.map_or(0, |vote| vote.leader_id.voted_for);
+                // FAULTS F15: a restarted leader must not go on in its old term, where the log ids
+                // of its lost tail could be given to other payloads.
+                let resumed = state.found.is_some_and(|found| {
+                    found.committed && found.leader_id.term == leader_id.term && leader_id.term > 0
+                });
+                assert!(!(resumed && leader == self.0.node), "S1: a restarted leader resumed term {leader_id}");
+                let body = codec::encode_entry(&entry, leader);
+                frames.push(Out { kind: kind::ENTRY, lsn: lsn_of(index), term: leader_id.term, body });
+                state.last = Some(entry.log_id);
+                state.recent.push_back(entry);
+            }
+        }
+        let bytes = weight(&frames);
+        self.0.send(Command::Write { frames, done: callback }, bytes).await
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let keep = last.map_or(Lsn::ZERO, |id| lsn_of(id.index));
+        assert!(keep >= self.0.progress.applied(), "S4: truncation to {keep:?} below what is applied");
+        {
+            let mut state = self.0.lock();
+            let kept = state.recent.partition_point(|entry| lsn_of(entry.log_id.index) <= keep);
+            state.recent.truncate(kept);
+            state.last = last.max(state.purged);
+        }
+        let body = Body::Owned(keep.0.to_le_bytes().to_vec());
+        let term = last.map_or(0, |id| id.leader_id.term);
+        self.write_through(vec![Out { kind: kind::TRUNCATE, lsn: keep, term, body }]).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        {
+            let mut state = self.0.lock();
+            if state.purged >= Some(upto) {
+                return Ok(());
+            }
+            let kept = state.recent.partition_point(|entry| entry.log_id.index <= upto.index);
+            state.recent.drain(..kept);
+            state.purged = Some(upto);
+            state.last = state.last.max(Some(upto));
+        }
+        let (lsn, body) = (lsn_of(upto.index), Body::Owned(codec::encode_log_id(&upto)));
+        self.write_through(vec![Out { kind: kind::PURGED, lsn, term: upto.leader_id.term, body }]).await
+    }
+}
