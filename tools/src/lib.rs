@@ -4,6 +4,7 @@
 //! separate. Nothing here can write to a log: of the segment log only the read side is used.
 
 pub mod agent;
+pub mod bench;
 pub mod http;
 pub mod report;
 pub mod ui;

@@ -1,0 +1,5 @@
+//! `flk bench`: how fast a server takes submissions, and the parts that a benchmark suite builds on.
+
+pub mod answer;
+pub mod epoll;
+pub mod load;
