@@ -6,5 +6,7 @@
 pub mod agent;
 pub mod bench;
 pub mod http;
+pub mod keygen;
+pub mod keys;
 pub mod report;
 pub mod ui;

@@ -2,4 +2,5 @@
 
 pub mod answer;
 pub mod epoll;
+pub mod html;
 pub mod load;
