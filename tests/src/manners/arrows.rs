@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const UNREACHABLE: &[(&str, &[&str], &str)] = &[
     (
         "engine",
-        &["tokio", "libc", "rustix", "getrandom", "rand", "io-uring", "memmap2"],
+        &["tokio", "rustix", "rand", "io-uring", "memmap2", "openraft", "hyper"],
         "it is a pure function",
     ),
     ("segments", &["tokio", "openraft", "hyper"], "the log knows no scheduler and no network"),

@@ -1,0 +1,78 @@
+//! A mounted lossyfs, or the reason why there is none.
+
+use crate::bins;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// A mount that disappears with its test.
+pub struct Lossy {
+    daemon: Child,
+    // Closing it tells the daemon to unmount.
+    alive: Option<ChildStdin>,
+    mountpoint: tempfile::TempDir,
+}
+
+/// Mounts, or says on standard error why the test does not run.
+pub fn mount() -> Option<Lossy> {
+    match try_mount() {
+        Ok(lossy) => Some(lossy),
+        Err(reason) => {
+            eprintln!("SKIPPED (counts as not run): {reason}");
+            None
+        }
+    }
+}
+
+fn try_mount() -> Result<Lossy, String> {
+    if !Path::new("/dev/fuse").exists() {
+        return Err("/dev/fuse is missing".to_owned());
+    }
+    let mountpoint = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut daemon = Command::new(bins::path("lossyfs"))
+        .arg(mountpoint.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let mut line = String::new();
+    let output = daemon.stdout.take().expect("piped");
+    BufReader::new(output).read_line(&mut line).map_err(|error| error.to_string())?;
+    if line.trim() != "mounted" {
+        let said = daemon.wait_with_output().map_err(|error| error.to_string())?;
+        return Err(format!("lossyfs cannot mount here: {}", String::from_utf8_lossy(&said.stderr).trim()));
+    }
+    let alive = daemon.stdin.take();
+    Ok(Lossy { daemon, alive, mountpoint })
+}
+
+impl Lossy {
+    /// A path below the mount.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.mountpoint.path().join(name)
+    }
+
+    /// Gives a command to the file system.
+    pub fn order(&self, command: &str) {
+        let written = std::fs::OpenOptions::new()
+            .write(true)
+            .open(self.path(".ctl"))
+            .and_then(|mut control| control.write_all(command.as_bytes()));
+        written.unwrap_or_else(|error| panic!("lossyfs refused {command:?}: {error}"));
+    }
+
+    /// One number of its tally.
+    pub fn tally(&self, name: &str) -> u64 {
+        let text = std::fs::read_to_string(self.path(".ctl")).expect("the tally");
+        let value = text.split_whitespace().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+}
+
+impl Drop for Lossy {
+    fn drop(&mut self) {
+        drop(self.alive.take());
+        let _ = self.daemon.wait();
+    }
+}

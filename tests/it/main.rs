@@ -1,0 +1,15 @@
+//! The whole product as processes: what a user, an operator, a failing disk and an outsider's tool meet.
+//!
+//! Each test owns its data directory and its port and ends by itself. A test that needs something this machine
+//! lacks says SKIPPED with the reason on standard error; it has then shown nothing.
+
+mod bins;
+mod http;
+mod lossy;
+mod node;
+mod pcs;
+mod load;
+
+mod disk_faults;
+mod kills;
+mod lossyfs_itself;
