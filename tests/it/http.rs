@@ -55,7 +55,13 @@ impl Connection {
     }
 
     /// Sends a request and reads its answer.
-    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response> {
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Response> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n");
         for (name, value) in headers {
             head += &format!("{name}: {value}\r\n");
@@ -94,7 +100,8 @@ impl Connection {
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
         let status = status.ok_or_else(|| Error::new(ErrorKind::InvalidData, head.clone()))?;
-        let split = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let split =
+            |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
         let headers: Vec<_> = lines.filter_map(split).collect();
         let mut response = Response { status, headers, body: Vec::new() };
         if head_only || status == 204 {
@@ -103,7 +110,8 @@ impl Connection {
         if response.header("transfer-encoding").is_some() {
             response.body = self.chunks()?;
         } else {
-            let length = response.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+            let length =
+                response.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
             response.body = self.take(length)?;
         }
         Ok(response)
@@ -119,7 +127,8 @@ impl Connection {
         let mut body = Vec::new();
         loop {
             let line = self.line()?;
-            let size = usize::from_str_radix(line.trim(), 16).map_err(|_| Error::new(ErrorKind::InvalidData, line))?;
+            let size = usize::from_str_radix(line.trim(), 16)
+                .map_err(|_| Error::new(ErrorKind::InvalidData, line))?;
             body.extend(self.take(size)?);
             self.line()?;
             if size == 0 {

@@ -85,7 +85,12 @@ pub fn insist_all_present(node: &Node, acked: &[Acked]) {
         // A retry is judged like a first submission, so a sample is enough.
         if place % 16 == 0 || place + 64 > acked.len() {
             let retry = connection.send("POST", "/v1/pcs/submit", &[], &submission.body).expect("an answer");
-            assert_eq!((retry.status, retry.text()), (answer.status, answer.text()), "a retry of {}", submission.id);
+            assert_eq!(
+                (retry.status, retry.text()),
+                (answer.status, answer.text()),
+                "a retry of {}",
+                submission.id
+            );
             assert_eq!(retry.header("idempotent-replayed"), Some("true"), "a retry of {}", submission.id);
         }
     }

@@ -27,7 +27,14 @@ fn what_was_synced_survives_and_the_rest_does_not() {
 fn a_failing_sync_and_a_full_disk_are_seen_through_io_uring_and_direct_io() {
     let Some(disk) = mount() else { return };
     let path = disk.path("log");
-    let file = OpenOptions::new().create(true).truncate(true).write(true).read(true).custom_flags(libc::O_DIRECT).open(&path).expect("open");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(&path)
+        .expect("open");
     let mut ring = io_uring::IoUring::new(8).expect("a ring");
     #[repr(align(4096))]
     struct Block([u8; 4096]);

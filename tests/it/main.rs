@@ -5,11 +5,16 @@
 
 mod bins;
 mod http;
+mod load;
 mod lossy;
 mod node;
 mod pcs;
-mod load;
+mod tools;
 
+mod bodies;
+mod directories;
 mod disk_faults;
+mod framing;
 mod kills;
 mod lossyfs_itself;
+mod outsiders;

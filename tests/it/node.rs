@@ -13,9 +13,6 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for a start or a stop.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Small, so that a short run crosses several segments.
-pub const SEGMENT_BYTES: u64 = 1 << 20;
-
 /// How a node is started.
 #[derive(Clone)]
 pub struct Start {
@@ -31,6 +28,7 @@ impl Start {
             ("FLK_HTTP_PORT", "0"),
             ("FLK_HMAC_KEY", SECRET),
             ("FLK_RATE", "0"),
+            // Small, so that a short run crosses several segments.
             ("FLK_SEGMENT_BYTES", "1048576"),
             ("FLK_ATTEST_IDLE_MS", "100"),
         ];
@@ -97,7 +95,9 @@ impl Process {
                 return Err((status, self.log()));
             }
             let answered = address_in(&self.log()).filter(|address| {
-                Connection::open(*address).and_then(|mut connection| connection.get("/readyz")).is_ok_and(|r| r.status == 200)
+                Connection::open(*address)
+                    .and_then(|mut connection| connection.get("/readyz"))
+                    .is_ok_and(|r| r.status == 200)
             });
             if let Some(address) = answered {
                 return Ok(Node { process: self, address });

@@ -1,0 +1,150 @@
+//! Programs that we did not write judge a live server and an exported log.
+
+use crate::bins;
+use crate::load::Load;
+use crate::node::{Node, Start};
+use crate::tools;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Token that may read entry bundles.
+const TOKEN: &str = "auditors-token";
+
+/// Makes sure that a tool is there and gives its path; installing is the script's work and may need the network.
+fn tool(name: &str) -> PathBuf {
+    // Two tests must not install at the same time.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _held = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let script = bins::root().join("tests/outsiders/tools.sh");
+    let output =
+        Command::new("bash").arg(&script).arg(name).stdin(Stdio::null()).output().expect("bash runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{name} is not available:\n{}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(said.lines().last().expect("a path").trim())
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// A node with some history, whose entry bundles may be read with [`TOKEN`].
+fn busy_node(directory: &Path, count: usize) -> Node {
+    let node = Start::on(directory).with("FLK_AUDIT_TOKEN", TOKEN).ready();
+    let load = Load::start(node.address, 4, &Arc::new(AtomicU64::new(0)));
+    load.wait_for(count);
+    drop(load.end());
+    node
+}
+
+fn gotlog() -> PathBuf {
+    let go = tool("go");
+    let program = bins::root().join("target/outsiders/gotlog");
+    let source = bins::root().join("tests/outsiders/gotlog");
+    let (code, said) = run(Command::new(go).args(["build", "-o"]).arg(&program).arg(".").current_dir(source));
+    assert_eq!(code, Some(0), "gotlog does not build (its one module comes through the go command):\n{said}");
+    program
+}
+
+#[test]
+fn gotlog_passes_its_own_tests() {
+    let source = bins::root().join("tests/outsiders/gotlog");
+    let (code, said) = run(Command::new(tool("go")).args(["test", "./..."]).current_dir(source));
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn the_go_checksum_database_accepts_an_export_and_refuses_a_tampered_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = busy_node(directory.path(), 600);
+    node.stop();
+    let export = directory.path().join("export");
+    let text = |path: &Path| path.to_str().expect("a text path").to_owned();
+    let said = tools::worm(&["export", &text(directory.path()), "--out", &text(&export)]);
+    assert_eq!(said.code, Some(0), "worm export: {}", said.all());
+    let program = gotlog();
+    let judge = || run(Command::new(&program).arg(&export).arg(directory.path().join("keys/log.vkey")));
+    let (code, said) = judge();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("OK "), "{said}");
+    let proofs = std::fs::read_dir(export.join("proofs")).map_or(0, Iterator::count);
+    assert!(
+        proofs > 0 && said.contains(&format!("proofs={proofs}")),
+        "every exported proof is judged: {said}"
+    );
+    for (part, offset) in [("tile/entries/000", 300), ("tile/0/000", 40), ("checkpoint", 30)] {
+        let path = export.join(part);
+        let whole = std::fs::read(&path).expect("exported");
+        let mut bytes = whole.clone();
+        bytes[offset] ^= 1;
+        std::fs::write(&path, bytes).expect("write");
+        let (code, said) = judge();
+        assert_eq!(code, Some(2), "{part} tampered: {said}");
+        let place = part.split('/').next().expect("a part");
+        assert!(said.contains(&format!("FAIL {place}")), "{part} tampered: {said}");
+        std::fs::write(&path, whole).expect("write");
+    }
+}
+
+#[test]
+fn promtool_finds_no_fault_in_the_canonical_metrics() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = busy_node(directory.path(), 50);
+    let page = node.get("/metrics?names=canonical");
+    assert_eq!(page.status, 200);
+    let mut promtool = Command::new(tool("promtool"))
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool starts");
+    use std::io::Write;
+    promtool.stdin.take().expect("piped").write_all(&page.body).expect("written");
+    let output = promtool.wait_with_output().expect("promtool ends");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "promtool: {}", String::from_utf8_lossy(&said));
+    let text = page.text();
+    for name in ["flk_ingest_total", "flk_accepted_total"] {
+        assert!(text.lines().any(|line| line.starts_with(name)), "{name} is missing:\n{text}");
+    }
+    let both = node.get("/metrics").text();
+    for name in [
+        "flk_ingest_total",
+        "flk_dedup_hits",
+        "flk_accepted",
+        "flk_escalated",
+        "flk_signature_errors",
+        "flk_wal_errors",
+    ] {
+        assert!(
+            both.lines().any(|line| line.split([' ', '{']).next() == Some(name)),
+            "the original's {name} is missing"
+        );
+    }
+}
+
+fn python(script: &str, arguments: &[&str]) {
+    let (code, said) = run(Command::new(tool("python"))
+        .arg(bins::root().join("tests/outsiders").join(script))
+        .args(arguments));
+    assert_eq!(code, Some(0), "{script}: {said}");
+}
+
+#[test]
+fn the_openapi_document_is_valid_and_holds_against_the_live_server() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = busy_node(directory.path(), 50);
+    python("openapi.py", &[&format!("http://{}", node.address)]);
+    assert_eq!(node.get("/readyz").status, 200, "the server is well after the run");
+}
+
+#[test]
+fn python_clients_of_the_original_work_unmodified() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = Start::on(directory.path()).ready();
+    python("clients.py", &[&format!("http://{}", node.address), crate::pcs::SECRET]);
+}
