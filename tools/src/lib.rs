@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod bench;
+pub mod cli;
 pub mod http;
 pub mod keygen;
 pub mod keys;
