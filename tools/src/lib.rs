@@ -9,5 +9,7 @@ pub mod cli;
 pub mod http;
 pub mod keygen;
 pub mod keys;
+pub mod object;
 pub mod report;
 pub mod ui;
+pub mod worm;

@@ -1,0 +1,3 @@
+//! The auditor's commands: everything they say follows from the bytes of a log and public keys.
+
+pub mod lines;
