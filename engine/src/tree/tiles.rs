@@ -101,6 +101,8 @@ impl Tile {
             }
             index = index.checked_mul(1000)?.checked_add(digits.parse().ok()?)?;
         }
+        // No tree is so large that a tile's last hash would be beyond 64 bits.
+        index.checked_add(1)?.checked_mul(WIDTH)?;
         let tile = Tile { kind, index, width };
         // One tile has one path: what is spelled differently (leading zeros, a stray x) is refused.
         (tile.path() == path).then_some(tile)

@@ -9,6 +9,7 @@
 
 pub mod events;
 pub mod mutate;
+pub mod proofs;
 
 /// One decoder under attack.
 #[derive(Clone, Copy)]
@@ -25,6 +26,10 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "event", run: events::event, seeds: events::event_seeds },
     Target { name: "record", run: events::record, seeds: events::record_seeds },
+    Target { name: "checkpoint", run: proofs::checkpoint, seeds: proofs::checkpoint_seeds },
+    Target { name: "receipt", run: proofs::receipt, seeds: proofs::receipt_seeds },
+    Target { name: "vkey", run: proofs::vkey, seeds: proofs::vkey_seeds },
+    Target { name: "tile", run: proofs::tile, seeds: proofs::tile_seeds },
 ];
 
 /// The target of that name.
