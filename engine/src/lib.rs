@@ -9,6 +9,7 @@
 //! - [`log`], [`ids`], [`event`]: the words of the log and their pinned encoding.
 //! - [`tree`]: the RFC 6962 tree over the audit leaves, its proofs and its tiles.
 //! - [`checkpoint`]: signed tree heads and receipts in the formats of C2SP.
+//! - [`summary`]: one submission judged alone.
 //! - [`codec`]: the byte reader all decoders here share.
 #![no_std]
 extern crate alloc;
@@ -19,4 +20,5 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod log;
+pub mod summary;
 pub mod tree;

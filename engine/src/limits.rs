@@ -66,6 +66,16 @@ pub const ATTESTED_LAG_MAX: usize = 4096;
 /// Longest `shard_id` accepted in a summary, bytes. It is hashed into the id and never stored elsewhere.
 pub const SHARD_ID_MAX: usize = 1024;
 
+/// Longest other text field of a summary, bytes. The longest a client needs is a signature of 88; some of
+/// them are quoted in a reason, which must stay short.
+pub const TEXT_MAX: usize = 1024;
+
+/// Most components of `v_star`. Clients send 3; embeddings of 768 have been seen.
+pub const DIMENSIONS_MAX: usize = 16_384;
+
+/// Deepest nesting of a body. Known fields need 2; the rest is for fields nobody here reads.
+pub const JSON_DEPTH_MAX: usize = 128;
+
 /// Most scales of a summary: the slope estimate is quadratic in them. Clients in the field send 4 to 10.
 pub const SCALES_MAX: usize = 64;
 
@@ -111,7 +121,7 @@ const _: () = {
 };
 
 /// Names and values, in the order the fingerprint hashes them. Add at the end; never rename.
-const CANONICAL: [(&str, u64); 18] = [
+const CANONICAL: [(&str, u64); 21] = [
     ("body_max", BODY_MAX as u64),
     ("event_max", EVENT_MAX as u64),
     ("record_events_max", RECORD_EVENTS_MAX as u64),
@@ -130,6 +140,9 @@ const CANONICAL: [(&str, u64); 18] = [
     ("shard_id_max", SHARD_ID_MAX as u64),
     ("scales_max", SCALES_MAX as u64),
     ("counts_max", COUNTS_MAX as u64),
+    ("text_max", TEXT_MAX as u64),
+    ("dimensions_max", DIMENSIONS_MAX as u64),
+    ("json_depth_max", JSON_DEPTH_MAX as u64),
 ];
 
 /// One number for all bounds that change what a log means: the first 8 bytes, little-endian, of BLAKE3 over
@@ -156,6 +169,6 @@ mod tests {
     /// docs/FORMAT.md, what happens to logs written before.
     #[test]
     fn the_fingerprint_is_pinned() {
-        assert_eq!(super::fingerprint(), 2_032_813_221_457_205_462);
+        assert_eq!(super::fingerprint(), 5_883_610_226_699_578_802);
     }
 }

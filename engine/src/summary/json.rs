@@ -1,0 +1,447 @@
+//! Reading JSON text, strictly and without building a tree.
+//!
+//! Stricter than most readers in three places, because a signature must mean one thing: text is UTF-8,
+//! escaped surrogates come in pairs, and whoever reads an object hears every key, so that duplicates can be
+//! refused. Nesting is bounded; nothing here recurses.
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+
+use crate::limits::JSON_DEPTH_MAX;
+
+/// Where and why the text is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Offset of the byte, from 0.
+    pub at: usize,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+/// What kind of value comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Null,
+    Bool,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+/// A place in a JSON text.
+pub(super) struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(text: &'a str) -> Cursor<'a> {
+        Cursor { text, at: 0 }
+    }
+
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    fn fault<T>(&self, what: &'static str) -> Result<T, Fault> {
+        Err(Fault { at: self.at, what })
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.byte(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    /// What comes next, by its first character.
+    pub(super) fn kind(&mut self) -> Result<Kind, Fault> {
+        self.space();
+        match self.byte() {
+            Some(b'n') => Ok(Kind::Null),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b'"') => Ok(Kind::String),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'{') => Ok(Kind::Object),
+            Some(_) => self.fault("no value starts like this"),
+            None => self.fault("the text ends where a value should stand"),
+        }
+    }
+
+    /// Nothing but white space may be left.
+    pub(super) fn end(&mut self) -> Result<(), Fault> {
+        self.space();
+        if self.byte().is_none() { Ok(()) } else { self.fault("text follows the value") }
+    }
+
+    fn word(&mut self, word: &'static str) -> Result<(), Fault> {
+        if self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            self.at += word.len();
+            Ok(())
+        } else {
+            self.fault("not a JSON word")
+        }
+    }
+
+    pub(super) fn null(&mut self) -> Result<(), Fault> {
+        self.word("null")
+    }
+
+    pub(super) fn bool(&mut self) -> Result<bool, Fault> {
+        let value = self.byte() == Some(b't');
+        self.word(if value { "true" } else { "false" })?;
+        Ok(value)
+    }
+
+    /// The text of a number.
+    pub(super) fn number(&mut self) -> Result<&'a str, Fault> {
+        let start = self.at;
+        if self.byte() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.byte() {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits()?,
+            _ => return self.fault("a number needs a digit"),
+        }
+        if self.byte() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.byte(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.byte(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(&self.text[start..self.at])
+    }
+
+    fn digits(&mut self) -> Result<(), Fault> {
+        let start = self.at;
+        while matches!(self.byte(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if self.at > start { Ok(()) } else { self.fault("a number needs a digit") }
+    }
+
+    /// A string, borrowed unless it holds escapes.
+    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
+        let start = self.open_string()?;
+        self.plain();
+        if self.byte() == Some(b'"') {
+            self.at += 1;
+            return Ok(Cow::Borrowed(&self.text[start..self.at - 1]));
+        }
+        let mut text = String::from(&self.text[start..self.at]);
+        while let Some(character) = self.escaped()? {
+            text.push(character);
+            let from = self.at;
+            self.plain();
+            text.push_str(&self.text[from..self.at]);
+        }
+        Ok(Cow::Owned(text))
+    }
+
+    fn open_string(&mut self) -> Result<usize, Fault> {
+        self.space();
+        if self.byte() != Some(b'"') {
+            return self.fault("a string starts with a quotation mark");
+        }
+        self.at += 1;
+        Ok(self.at)
+    }
+
+    /// Moves to the next quotation mark, backslash or control character, eight bytes at a time.
+    fn plain(&mut self) {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        const HIGHS: u64 = 0x8080_8080_8080_8080;
+        const QUOTES: u64 = ONES * b'"' as u64;
+        const BACKSLASHES: u64 = ONES * b'\\' as u64;
+        let bytes = self.text.as_bytes();
+        while let Some(chunk) = bytes[self.at..].first_chunk::<8>() {
+            let word = u64::from_le_bytes(*chunk);
+            let zero_in = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+            let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+            let found = control | zero_in(word ^ QUOTES) | zero_in(word ^ BACKSLASHES);
+            // A borrow can only light marks above a true one, so the lowest mark is true.
+            if found != 0 {
+                self.at += found.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.at += 8;
+        }
+        while self.byte().is_some_and(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+            self.at += 1;
+        }
+    }
+
+    /// After [`Cursor::plain`]: the end of the string (`None`) or one escaped character.
+    fn escaped(&mut self) -> Result<Option<char>, Fault> {
+        match self.byte() {
+            Some(b'"') => {
+                self.at += 1;
+                return Ok(None);
+            }
+            Some(b'\\') => self.at += 1,
+            Some(_) => return self.fault("a control character stands in a string"),
+            None => return self.fault("the text ends inside a string"),
+        }
+        let character = match self.byte() {
+            Some(byte @ (b'"' | b'\\' | b'/')) => char::from(byte),
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => {
+                self.at += 1;
+                return self.unicode().map(Some);
+            }
+            _ => return self.fault("not an escape"),
+        };
+        self.at += 1;
+        Ok(Some(character))
+    }
+
+    /// After `\u`: one character, which may take a second `\u`.
+    fn unicode(&mut self) -> Result<char, Fault> {
+        let first = self.unit()?;
+        if let Some(character) = char::from_u32(first) {
+            return Ok(character);
+        }
+        if first < 0xdc00 && self.text.as_bytes()[self.at..].starts_with(b"\\u") {
+            self.at += 2;
+            let second = self.unit()?;
+            if (0xdc00..0xe000).contains(&second) {
+                let code = 0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00);
+                return Ok(char::from_u32(code).expect("a surrogate pair is a character"));
+            }
+        }
+        self.fault("half of a surrogate pair")
+    }
+
+    fn unit(&mut self) -> Result<u32, Fault> {
+        let mut unit = 0;
+        for _ in 0..4 {
+            let digit = self.byte().and_then(|byte| char::from(byte).to_digit(16));
+            let Some(digit) = digit else { return self.fault("an escape needs four hex digits") };
+            unit = unit << 4 | digit;
+            self.at += 1;
+        }
+        Ok(unit)
+    }
+
+    /// Opens an array or object; whether it has anything in it.
+    pub(super) fn open(&mut self, close: u8) -> Result<bool, Fault> {
+        self.at += 1;
+        self.space();
+        if self.byte() == Some(close) {
+            self.at += 1;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// After an item: whether another follows, or the container closed.
+    pub(super) fn more(&mut self, close: u8) -> Result<bool, Fault> {
+        self.space();
+        match self.byte() {
+            Some(b',') => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(byte) if byte == close => {
+                self.at += 1;
+                Ok(false)
+            }
+            _ => self.fault("a comma or the end of the list should stand here"),
+        }
+    }
+
+    /// A key and its colon.
+    pub(super) fn key(&mut self) -> Result<Cow<'a, str>, Fault> {
+        let key = self.string()?;
+        self.space();
+        if self.byte() != Some(b':') {
+            return self.fault("a colon should stand after a key");
+        }
+        self.at += 1;
+        Ok(key)
+    }
+
+    /// Reads any value and forgets it.
+    pub(super) fn skip(&mut self) -> Result<(), Fault> {
+        // One bit for each open container: set for objects.
+        let (mut objects, mut depth) = (0_u128, 0_usize);
+        loop {
+            let opened = match self.kind()? {
+                Kind::Null => self.null().map(|()| None)?,
+                Kind::Bool => self.bool().map(|_| None)?,
+                Kind::Number => self.number().map(|_| None)?,
+                Kind::String => self.string().map(|_| None)?,
+                Kind::Array => self.open(b']')?.then_some(false),
+                Kind::Object => self.open(b'}')?.then_some(true),
+            };
+            if let Some(object) = opened {
+                if depth == JSON_DEPTH_MAX {
+                    return self.fault("values are nested too deeply");
+                }
+                depth += 1;
+                objects = objects << 1 | u128::from(object);
+                if object {
+                    self.key()?;
+                }
+                continue;
+            }
+            loop {
+                if depth == 0 {
+                    return Ok(());
+                }
+                let object = objects & 1 == 1;
+                if self.more(if object { b'}' } else { b']' })? {
+                    if object {
+                        self.key()?;
+                    }
+                    break;
+                }
+                depth -= 1;
+                objects >>= 1;
+            }
+        }
+    }
+}
+
+const _: () = assert!(JSON_DEPTH_MAX <= 128, "one bit of a u128 for each open container");
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
+    use alloc::{format, vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn whole(text: &str) -> Result<(), Fault> {
+        let mut cursor = Cursor::new(text);
+        cursor.skip()?;
+        cursor.end()
+    }
+
+    #[test]
+    fn nesting_is_bounded_and_does_not_recurse() {
+        let nested = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(whole(&nested(JSON_DEPTH_MAX)), Ok(()));
+        assert_eq!(whole(&nested(JSON_DEPTH_MAX + 1)).unwrap_err().what, "values are nested too deeply");
+        assert!(whole(&"[".repeat(1 << 20)).is_err());
+        assert!(whole(&"{\"a\":".repeat(1 << 17)).is_err());
+    }
+
+    #[test]
+    fn surrogates_come_in_pairs() {
+        for (text, expected) in [
+            (r#""\ud83d\ude00""#, Some("😀")),
+            (r#""\uD83D\uDE00x""#, Some("😀x")),
+            (r#""\ud83d""#, None),
+            (r#""\ude00""#, None),
+            (r#""\ud83d\u0041""#, None),
+            (r#""\ud83dx""#, None),
+            (r#""\u00e9\/""#, Some("é/")),
+        ] {
+            assert_eq!(Cursor::new(text).string().ok().as_deref(), expected, "{text}");
+        }
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            "\\PC*|[\\x00-\\x7f]*".prop_map(serde_json::Value::String),
+        ];
+        leaf.prop_recursive(4, 64, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::btree_map("[a-z\"]{0,9}", inner, 0..6)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_serde_json_prints_is_read(value in json()) {
+            prop_assert_eq!(whole(&value.to_string()), Ok(()));
+            prop_assert_eq!(whole(&serde_json::to_string_pretty(&value).unwrap()), Ok(()));
+        }
+
+        #[test]
+        fn a_damaged_text_is_judged_as_serde_json_judges_it(
+            value in json(), at in any::<prop::sample::Index>(), with in "[\\[\\]{}\",:0-9eE+.\\-\\\\ntu ]?"
+        ) {
+            let text = value.to_string();
+            let mut characters: Vec<char> = text.chars().collect();
+            let at = at.index(characters.len());
+            characters.splice(at..=at, with.chars());
+            let text: String = characters.into_iter().collect();
+            prop_assert_eq!(whole(&text).is_ok(), serde_json::from_str::<Strict>(&text).is_ok(), "{}", text);
+        }
+
+        #[test]
+        fn strings_are_what_serde_json_reads(text in "\\PC*|[\\x00-\\x7f]*") {
+            let json = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(Cursor::new(&json).string().unwrap(), text);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
+            let _ = whole(&text);
+        }
+    }
+
+    /// serde_json's `Value` refuses numbers beyond f64, which as text are JSON; this accepts all that is
+    /// well formed, and checks strings, which `IgnoredAny` does not.
+    struct Strict;
+
+    impl<'de> serde::Deserialize<'de> for Strict {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Strict, D::Error> {
+            let raw = <&serde_json::value::RawValue>::deserialize(deserializer)?;
+            let strings = pieces(raw.get());
+            if strings.iter().all(|text| serde_json::from_str::<String>(text).is_ok()) {
+                Ok(Strict)
+            } else {
+                Err(serde::de::Error::custom("a string is not text"))
+            }
+        }
+    }
+
+    /// The string literals of a well-formed text.
+    fn pieces(text: &str) -> Vec<String> {
+        let (mut found, mut current, mut escaped) = (vec![], None::<String>, false);
+        for character in text.chars() {
+            match &mut current {
+                None if character == '"' => current = Some("\"".to_string()),
+                None => {}
+                Some(piece) => {
+                    piece.push(character);
+                    if character == '"' && !escaped {
+                        found.extend(current.take());
+                        escaped = false;
+                        continue;
+                    }
+                    escaped = character == '\\' && !escaped;
+                }
+            }
+        }
+        found
+    }
+}
