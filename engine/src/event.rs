@@ -26,10 +26,11 @@ use core::fmt;
 use crate::codec::{Reader, put8, put16, put32};
 use crate::ids::{KeyId, TenantId};
 use crate::limits::{
-    ATTESTED_MAX, BODY_MAX, DISPLAY_MAX, EVENT_MAX, MEMBERSHIP_MAX, NOTE_MAX, RECORD_BYTES_MAX,
-    RECORD_EVENTS_MAX, REGION_MAX, SEALED_KEY_MAX,
+    ATTESTED_MAX, BODY_MAX, DISPLAY_MAX, EVENT_MAX, MEMBERSHIP_MAX, NOTE_MAX, POLICY_BYTES_MAX,
+    RECORD_BYTES_MAX, RECORD_EVENTS_MAX, REGION_MAX, SEALED_KEY_MAX, TIME_MAX_MS,
 };
 use crate::log::{Digest, Lsn};
+use crate::summary::Policy;
 
 pub use crate::codec::DecodeError;
 
@@ -42,6 +43,8 @@ pub enum Event {
     TenantSet(Tenant),
     /// A signing key was added or changed.
     KeySet(KeySpec),
+    /// A policy takes effect.
+    PolicySet(PolicySet),
     /// The leader says what all nodes must have computed.
     Attested(Attested),
     /// A signed tree head was published: the signed note.
@@ -131,6 +134,15 @@ impl fmt::Debug for KeyKind {
     }
 }
 
+/// A policy, and when it takes effect: at its place in the log, for all tenants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicySet {
+    /// When it was set by the door's clock, milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// The policy.
+    pub policy: Policy,
+}
+
 /// What the leader computed up to a record. Every replica, region and auditor compares with its own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Attested {
@@ -160,6 +172,7 @@ mod tag {
     pub const RECEIVED: u8 = 1;
     pub const TENANT_SET: u8 = 2;
     pub const KEY_SET: u8 = 3;
+    pub const POLICY_SET: u8 = 4;
     pub const ATTESTED: u8 = 5;
     pub const CHECKPOINT: u8 = 6;
 
@@ -182,6 +195,7 @@ impl Event {
             Event::Received(envelope) => envelope.encode(out),
             Event::TenantSet(tenant) => tenant.encode(out),
             Event::KeySet(key) => key.encode(out),
+            Event::PolicySet(policy) => policy.encode(out),
             Event::Attested(attested) => attested.encode(out),
             Event::Checkpoint(note) => {
                 assert!(note.len() <= NOTE_MAX, "a note is within its bound");
@@ -204,6 +218,7 @@ impl Event {
             tag::RECEIVED => Event::Received(Envelope::read(&mut reader)?),
             tag::TENANT_SET => Event::TenantSet(Tenant::read(&mut reader)?),
             tag::KEY_SET => Event::KeySet(KeySpec::read(&mut reader)?),
+            tag::POLICY_SET => Event::PolicySet(PolicySet::read(&mut reader)?),
             tag::ATTESTED => Event::Attested(Attested::read(&mut reader)?),
             tag::CHECKPOINT => Event::Checkpoint(reader.bytes32(NOTE_MAX, "signed note")?.to_vec()),
             unknown => return Err(DecodeError::UnknownTag(unknown)),
@@ -225,7 +240,7 @@ impl Envelope {
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Envelope, DecodeError> {
-        let received_at_ms = reader.u64("received at")?;
+        let received_at_ms = time(reader)?;
         let salt = reader.array("salt")?;
         let tenant = TenantId::read(reader)?;
         let body = reader.bytes32(BODY_MAX, "body")?.to_vec();
@@ -255,7 +270,7 @@ impl Tenant {
 
     fn read(reader: &mut Reader<'_>) -> Result<Tenant, DecodeError> {
         Ok(Tenant {
-            at_ms: reader.u64("set at")?,
+            at_ms: time(reader)?,
             id: TenantId::read(reader)?,
             display: reader.text16(DISPLAY_MAX, "display name")?,
             active: reader.bool("active")?,
@@ -291,7 +306,7 @@ impl KeySpec {
 
     fn read(reader: &mut Reader<'_>) -> Result<KeySpec, DecodeError> {
         Ok(KeySpec {
-            at_ms: reader.u64("set at")?,
+            at_ms: time(reader)?,
             tenant: TenantId::read(reader)?,
             key_id: KeyId::read(reader)?,
             not_before_ms: reader.u64("not before")?,
@@ -305,6 +320,31 @@ impl KeySpec {
                 unknown => return Err(DecodeError::UnknownTag(unknown)),
             },
         })
+    }
+}
+
+impl PolicySet {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(tag::POLICY_SET);
+        out.extend_from_slice(&self.at_ms.to_le_bytes());
+        let mut policy = Vec::new();
+        self.policy.encode(&mut policy);
+        assert!(policy.len() <= POLICY_BYTES_MAX, "a policy is within its bound");
+        put16(out, &policy);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<PolicySet, DecodeError> {
+        let at_ms = time(reader)?;
+        let policy = Policy::decode(reader.bytes16(POLICY_BYTES_MAX, "policy")?)?;
+        Ok(PolicySet { at_ms, policy })
+    }
+}
+
+/// A time within the bound that lets it stand in JSON as an exact integer.
+fn time(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    match reader.u64("time")? {
+        at_ms if at_ms <= TIME_MAX_MS => Ok(at_ms),
+        _ => Err(DecodeError::OutOfBounds("time")),
     }
 }
 

@@ -9,7 +9,8 @@
 //! - [`log`], [`ids`], [`event`]: the words of the log and their pinned encoding.
 //! - [`tree`]: the RFC 6962 tree over the audit leaves, its proofs and its tiles.
 //! - [`checkpoint`]: signed tree heads and receipts in the formats of C2SP.
-//! - [`summary`]: one submission judged alone.
+//! - [`summary`]: one submission judged alone. [`ledger`]: all of them, in order. [`leaf`]: what the audit log
+//!   says of each.
 //! - [`codec`]: the byte reader all decoders here share.
 #![no_std]
 extern crate alloc;
@@ -18,6 +19,8 @@ pub mod checkpoint;
 pub mod codec;
 pub mod event;
 pub mod ids;
+pub mod leaf;
+pub mod ledger;
 pub mod limits;
 pub mod log;
 pub mod summary;

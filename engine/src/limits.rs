@@ -21,6 +21,10 @@ pub const RECORD_BYTES_MAX: usize = 4 << 20;
 /// Largest membership payload of a record, bytes: a few dozen nodes with their addresses.
 pub const MEMBERSHIP_MAX: usize = 64 << 10;
 
+/// Latest time an event may carry, milliseconds since the Unix epoch: the largest integer that every JSON
+/// reader holds exactly, in the year 287,396.
+pub const TIME_MAX_MS: u64 = (1 << 53) - 1;
+
 /// Largest audit leaf, bytes: the C2SP entry bundle has a 16-bit length before each entry.
 pub const LEAF_MAX: usize = 65_535;
 
@@ -94,9 +98,9 @@ pub const SEGMENT_SIZE_MIN: usize = 1 << 20;
 /// Smallest segment a test may use, bytes: a few blocks, so that rotation happens often.
 pub const SEGMENT_SIZE_TEST_MIN: usize = 64 << 10;
 
-/// Keys held in the in-memory part of the index before the older half goes to a sorted run. At about ten
-/// bytes a key this is 80 MiB at most.
-pub const RECENT_KEYS_MAX: u64 = 8 << 20;
+/// Keys held in the in-memory part of the index before the older half goes to a sorted run: about 40 MiB,
+/// and as many rows to read again at a start.
+pub const RECENT_KEYS_MAX: u64 = 4 << 20;
 
 /// Most rows the index can number: a slot gives 40 bits to the row. A trillion rows would fill 114 TB.
 pub const ROWS_MAX: u64 = 1 << 40;
@@ -121,7 +125,7 @@ const _: () = {
 };
 
 /// Names and values, in the order the fingerprint hashes them. Add at the end; never rename.
-const CANONICAL: [(&str, u64); 21] = [
+const CANONICAL: [(&str, u64); 22] = [
     ("body_max", BODY_MAX as u64),
     ("event_max", EVENT_MAX as u64),
     ("record_events_max", RECORD_EVENTS_MAX as u64),
@@ -143,6 +147,7 @@ const CANONICAL: [(&str, u64); 21] = [
     ("text_max", TEXT_MAX as u64),
     ("dimensions_max", DIMENSIONS_MAX as u64),
     ("json_depth_max", JSON_DEPTH_MAX as u64),
+    ("time_max_ms", TIME_MAX_MS),
 ];
 
 /// One number for all bounds that change what a log means: the first 8 bytes, little-endian, of BLAKE3 over
@@ -169,6 +174,6 @@ mod tests {
     /// docs/FORMAT.md, what happens to logs written before.
     #[test]
     fn the_fingerprint_is_pinned() {
-        assert_eq!(super::fingerprint(), 5_883_610_226_699_578_802);
+        assert_eq!(super::fingerprint(), 9_899_652_227_953_456_174);
     }
 }

@@ -86,6 +86,29 @@ impl Decimal {
         Decimal::new(self.negative, kept + u64::from(lost >= unit - lost), -9)
     }
 
+    /// Reads what [`Style::Fixed9Unsigned`] writes, and nothing else; `None` too for numbers beyond 2^64
+    /// units of the last place that is not zero.
+    #[must_use]
+    pub fn parse_fixed9(text: &str) -> Option<Decimal> {
+        let (negative, size) = match text.strip_prefix('-') {
+            Some(size) => (true, size),
+            None => (false, text),
+        };
+        let (whole, places) = size.split_once('.')?;
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if places.len() != 9 || !digits(whole) || !digits(places) {
+            return None;
+        }
+        let places = places.trim_end_matches('0');
+        let unit = 10_u64.pow(places.len() as u32);
+        let mantissa = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+        let mantissa = mantissa.checked_add(if places.is_empty() { 0 } else { places.parse().ok()? })?;
+        let value = Decimal::new(negative, mantissa, -(places.len() as i32));
+        let mut again = Vec::with_capacity(text.len());
+        value.write(&mut again, Style::Fixed9Unsigned);
+        (again == text.as_bytes()).then_some(value)
+    }
+
     /// The double nearest to it.
     #[must_use]
     pub fn to_f64(self) -> f64 {

@@ -1,0 +1,385 @@
+//! What all submissions add up to, in the order of the log.
+//!
+//! [`Ledger::decide`] says what an event means given everything before it and changes nothing;
+//! [`Ledger::apply`] folds it into every projection and never fails; [`Ledger::end_record`] closes a record.
+//! The caller goes through a record's events one by one, deciding and applying each before the next.
+//!
+//! - I1 verify-before-dedup: only a submission judged sound reaches the index.
+//! - I2 first-write-wins: the first of a name is set once, by log order; later ones get its answer.
+//! - I3 replay-identical: the ledger is a function of the log. Equal logs, equal digests.
+//! - I5 log-before-parse: every event folded here has a place in the log.
+//! - I7 tenants-apart: deleting other tenants' events changes no outcome of mine but its place.
+//! - T1 tree-append-only: leaves are only appended, each at the index that was decided.
+//!
+//! Log time is the largest time any event has carried so far: what expires, expires by it alone.
+
+mod attest;
+mod fold;
+mod outcome;
+mod recent;
+mod rules;
+mod snapshot;
+mod table;
+mod tally;
+mod tenants;
+#[cfg(test)]
+mod tests;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use attest::Attestations;
+use outcome::Chain;
+use recent::Recent;
+use rules::Rules;
+use tenants::Tenants;
+
+use crate::event::{Attested, Event};
+use crate::ids::TenantId;
+use crate::limits::{RECENT_KEYS_MAX, REGION_MAX};
+use crate::log::{Digest, Lsn};
+use crate::summary::{Judged, PcsId, Sound};
+use crate::tree::Tree;
+
+pub use attest::Divergence;
+pub use fold::Applied;
+pub use outcome::{Outcome, RefusedReason};
+pub use rules::Rule;
+pub use snapshot::{SnapshotError, inspect};
+pub use table::{Content, First, MemTable, Table, TableError, tag_of};
+pub use tally::Tally;
+pub use tenants::TenantState;
+
+/// Every projection of one region's log, up to [`Ledger::applied`].
+#[derive(Debug)]
+pub struct Ledger<T> {
+    region: String,
+    applied: Lsn,
+    /// Events of the next record that were applied already.
+    open: u32,
+    now_ms: u64,
+    tree: Tree,
+    table: T,
+    /// Keys of the rows at and beyond `table.demoted()`, and perhaps some below.
+    recent: Recent,
+    recent_max: u64,
+    /// The table was asked to take the rows below this one.
+    demoting: u64,
+    /// Sum over all rows of the table.
+    content: Content,
+    tenants: Tenants,
+    rules: Rules,
+    rules_version: u64,
+    tally: Tally,
+    chain: Chain,
+    attestations: Attestations,
+    /// The first error of the table. Everything is refused from then on.
+    failed: Option<TableError>,
+}
+
+/// Which (tenant, pcs id) led to which record, judged how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lineage<'a> {
+    /// The first submission: its place, leaf, time and verdict.
+    pub first: First,
+    /// The policy that judged it.
+    pub rule: &'a Rule,
+}
+
+impl<T: Table> Ledger<T> {
+    /// The ledger of an empty log.
+    ///
+    /// # Panics
+    /// If the region is not 1 to 64 of `[A-Za-z0-9._-]`, or the table holds rows.
+    #[must_use]
+    pub fn new(region: &str, table: T) -> Ledger<T> {
+        assert!(is_region(region), "a region is named like a tenant");
+        assert_eq!(table.rows(), 0, "an empty log has no rows");
+        let mut ledger = Ledger {
+            region: region.into(),
+            applied: Lsn::ZERO,
+            open: 0,
+            now_ms: 0,
+            tree: Tree::new(),
+            table,
+            recent: Recent::new(),
+            recent_max: RECENT_KEYS_MAX,
+            demoting: 0,
+            content: Content::default(),
+            tenants: Tenants::default(),
+            rules: Rules::new(),
+            rules_version: 0,
+            tally: Tally::default(),
+            chain: Chain::resume(Digest::ZERO),
+            attestations: Attestations::default(),
+            failed: None,
+        };
+        let (outcomes, digest) = (ledger.outcomes_digest(), ledger.digest());
+        ledger.attestations.end_record(Lsn::ZERO, outcomes, digest);
+        ledger
+    }
+
+    /// Sets how many keys stay in memory before the older half is demoted; changes no outcome.
+    ///
+    /// # Panics
+    /// At 0.
+    pub fn set_recent_max(&mut self, keys: u64) {
+        assert!(keys > 0, "the newest keys are in memory");
+        self.recent_max = keys;
+    }
+
+    /// What this event means, given everything before it.
+    ///
+    /// # Errors
+    /// [`TableError`] if the index cannot answer; the ledger must then be rebuilt.
+    ///
+    /// # Panics
+    /// If the event is not the next one, or a submission comes without its judgement.
+    pub fn decide(
+        &self,
+        lsn: Lsn,
+        nth: u32,
+        event: &Event,
+        judged: Option<&Judged>,
+    ) -> Result<Outcome, TableError> {
+        assert!(self.is_next(lsn, nth), "I5: the log has no holes: {lsn}.{nth} after {}", self.applied);
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let seq = self.tree.size();
+        let configured = |checked: Result<(), RefusedReason>| match checked {
+            Ok(()) => Outcome::Configured { seq },
+            Err(reason) => Outcome::Refused { seq, reason },
+        };
+        Ok(match event {
+            Event::Received(envelope) => {
+                let judged = judged.expect("I1: a submission is judged before it is decided");
+                match fold::refusal(judged) {
+                    Ok(sound) => self.decide_sound(&envelope.tenant, envelope.received_at_ms, sound)?,
+                    Err(reason) => Outcome::Refused { seq, reason },
+                }
+            }
+            Event::TenantSet(tenant) => configured(self.tenants.check_tenant(tenant)),
+            Event::KeySet(key) => configured(self.tenants.check_key(key, self.now_ms.max(key.at_ms))),
+            Event::PolicySet(set) => configured(self.rules.check(&set.policy)),
+            Event::Attested(_) | Event::Checkpoint(_) => Outcome::Noted,
+        })
+    }
+
+    fn decide_sound(&self, tenant: &TenantId, at_ms: u64, sound: &Sound) -> Result<Outcome, TableError> {
+        let seq = self.tree.size();
+        let key = First::key_of(tenant, &sound.id.0);
+        let Some(first) = self.live(&key, self.now_ms.max(at_ms))? else {
+            return Ok(Outcome::First { seq, row: self.table.rows() });
+        };
+        assert_eq!(first.key, key, "I7: a first is of the same tenant and id");
+        let fields = first.fingerprint().differs(&sound.fingerprint);
+        Ok(if fields == 0 { Outcome::Duplicate { first } } else { Outcome::Conflict { first, seq, fields } })
+    }
+
+    /// The newest row under a key, unless it has expired.
+    fn live(&self, key: &[u8; 32], now_ms: u64) -> Result<Option<First>, TableError> {
+        let Some(first) = self.newest(key)? else { return Ok(None) };
+        let rule = self
+            .rules
+            .get(first.policy)
+            .ok_or(TableError::Damaged { part: "policy of row", number: first.seq })?;
+        let expires_ms = first.time_ms.saturating_add(rule.policy.dedup_ttl_ms);
+        Ok((now_ms < expires_ms).then_some(first))
+    }
+
+    fn newest(&self, key: &[u8; 32]) -> Result<Option<First>, TableError> {
+        let tag = tag_of(key);
+        let mut candidates = Vec::new();
+        self.recent.find(tag, &mut candidates);
+        if let Some(first) = self.confirm(key, &mut candidates)? {
+            return Ok(Some(first));
+        }
+        candidates.clear();
+        self.table.find(tag, &mut candidates)?;
+        self.confirm(key, &mut candidates)
+    }
+
+    /// The newest candidate whose whole key agrees.
+    fn confirm(&self, key: &[u8; 32], candidates: &mut [u64]) -> Result<Option<First>, TableError> {
+        candidates.sort_unstable_by(|a, b| b.cmp(a));
+        for &row in candidates.iter() {
+            let first = self.table.row(row)?;
+            if first.key == *key {
+                return Ok(Some(first));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_next(&self, lsn: Lsn, nth: u32) -> bool {
+        lsn == self.applied.next() && nth == self.open
+    }
+
+    /// The last record folded in whole.
+    #[must_use]
+    pub fn applied(&self) -> Lsn {
+        self.applied
+    }
+
+    /// The largest time any event has carried, milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn log_time_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// The log's region.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The tree over the audit leaves.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The first rows and old keys.
+    #[must_use]
+    pub fn table(&self) -> &T {
+        &self.table
+    }
+
+    /// Changes with every tenant, key and policy that takes effect: a judgement made under another version
+    /// must be made again.
+    #[must_use]
+    pub fn keys_version(&self) -> u64 {
+        self.rules_version
+    }
+
+    /// A tenant with its keys and counts.
+    #[must_use]
+    pub fn tenant(&self, id: &TenantId) -> Option<&TenantState> {
+        self.tenants.get(id)
+    }
+
+    /// All tenants, in the order of their names.
+    pub fn tenants(&self) -> impl Iterator<Item = &TenantState> {
+        self.tenants.iter()
+    }
+
+    /// The policy that counts, with its number.
+    #[must_use]
+    pub fn current_policy(&self) -> (u16, &Rule) {
+        self.rules.current()
+    }
+
+    /// A policy by its number.
+    #[must_use]
+    pub fn policy(&self, number: u16) -> Option<&Rule> {
+        self.rules.get(number)
+    }
+
+    /// A policy by its version, with its number.
+    #[must_use]
+    pub fn policy_version(&self, version: &str) -> Option<(u16, &Rule)> {
+        self.rules.find(version)
+    }
+
+    /// How often what happened, in the whole region.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// How a tenant's summary came to its outcome; `None` if it is unknown or its key has expired from the
+    /// index.
+    ///
+    /// # Errors
+    /// [`TableError`] if the index cannot answer.
+    pub fn lineage(&self, tenant: &TenantId, id: &PcsId) -> Result<Option<Lineage<'_>>, TableError> {
+        let first = self.newest(&First::key_of(tenant, &id.0))?;
+        Ok(first.and_then(|first| Some(Lineage { rule: self.rules.get(first.policy)?, first })))
+    }
+
+    /// Keys in memory and the bytes they take.
+    #[must_use]
+    pub fn recent_memory(&self) -> (u64, usize) {
+        (self.recent.len(), self.recent.memory())
+    }
+
+    /// The chain over all outcomes and leaves so far.
+    #[must_use]
+    pub fn outcomes_digest(&self) -> Digest {
+        self.chain.link()
+    }
+
+    /// Each projection's digest, in the order in which they depend on each other: what two ledgers compare to
+    /// name the first that differs.
+    ///
+    /// # Panics
+    /// Between the events of a record.
+    #[must_use]
+    pub fn projections(&self) -> [(&'static str, Digest); 6] {
+        assert!(self.open == 0 && !self.chain.is_open(), "I3: digests are taken between records");
+        let mut bytes = Vec::with_capacity(8 + 32 * 64);
+        bytes.extend_from_slice(&self.table.rows().to_le_bytes());
+        bytes.extend_from_slice(&self.content.digest().0);
+        let index = blake3::hash(&bytes);
+        bytes.clear();
+        bytes.extend_from_slice(&self.tree.size().to_le_bytes());
+        self.tree.edge().iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
+        let tree = blake3::hash(&bytes);
+        bytes.clear();
+        bytes.extend_from_slice(&self.tenants.tallies_digest().0);
+        self.tally.encode(&mut bytes);
+        let tallies = blake3::hash(&bytes);
+        [
+            ("tenants", self.tenants.settings_digest()),
+            ("policies", self.rules.digest()),
+            ("outcomes", self.chain.link()),
+            ("index", Digest(*index.as_bytes())),
+            ("tree", Digest(*tree.as_bytes())),
+            ("tallies", Digest(*tallies.as_bytes())),
+        ]
+    }
+
+    /// One value over all projections, log time and place: what replicas, regions and auditors compare.
+    ///
+    /// # Panics
+    /// Between the events of a record.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"flk ledger 1\n");
+        hasher.update(&[self.region.len() as u8]);
+        hasher.update(self.region.as_bytes());
+        hasher.update(&self.applied.0.to_le_bytes());
+        hasher.update(&self.now_ms.to_le_bytes());
+        for (_, digest) in self.projections() {
+            hasher.update(&digest.0);
+        }
+        Digest(*hasher.finalize().as_bytes())
+    }
+
+    /// Submissions that no `Attested` has covered yet.
+    #[must_use]
+    pub fn unattested(&self) -> u64 {
+        self.attestations.pending()
+    }
+
+    /// What a leader says about the state after the last record. Propose one at a time: while one is in
+    /// flight, the next repeats its signature results.
+    #[must_use]
+    pub fn attest(&self) -> Attested {
+        self.attestations.attest()
+    }
+
+    /// Compares what a leader said with what was computed here. Ask before applying the event.
+    ///
+    /// # Errors
+    /// [`Divergence`]: stop, and say so loudly.
+    pub fn check_attested(&self, attested: &Attested) -> Result<(), Divergence> {
+        self.attestations.check(attested)
+    }
+}
+
+fn is_region(region: &str) -> bool {
+    region.len() <= REGION_MAX && TenantId::new(region).is_ok()
+}
