@@ -10,6 +10,7 @@
 pub mod events;
 pub mod mutate;
 pub mod proofs;
+pub mod summary;
 
 /// One decoder under attack.
 #[derive(Clone, Copy)]
@@ -30,6 +31,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "receipt", run: proofs::receipt, seeds: proofs::receipt_seeds },
     Target { name: "vkey", run: proofs::vkey, seeds: proofs::vkey_seeds },
     Target { name: "tile", run: proofs::tile, seeds: proofs::tile_seeds },
+    Target { name: "body", run: summary::body, seeds: summary::body_seeds },
+    Target { name: "decimal", run: summary::decimal, seeds: summary::decimal_seeds },
+    Target { name: "policy", run: summary::policy, seeds: summary::policy_seeds },
 ];
 
 /// The target of that name.
