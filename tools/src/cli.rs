@@ -60,3 +60,17 @@ pub fn parse<C: clap::Parser>() -> C {
         std::process::exit(if error.use_stderr() { i32::from(Exit::Failed as u8) } else { 0 })
     })
 }
+
+/// Which server a command speaks to.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Server {
+    /// The server
+    #[arg(long, env = "FLK_URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// The tenant
+    #[arg(long, env = "FLK_TENANT", default_value = "default")]
+    pub tenant: String,
+    /// Seconds to wait for one answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub timeout: u64,
+}

@@ -11,5 +11,7 @@ pub mod keygen;
 pub mod keys;
 pub mod object;
 pub mod report;
+pub mod sign;
+pub mod submit;
 pub mod ui;
 pub mod worm;

@@ -81,18 +81,22 @@ pub fn jitter() -> f64 {
     0.5 + f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }
 
-/// Sends `payload` until it is answered or the tries are used up; `sleep` is called between tries.
+/// Sends `payload` until it is answered or the tries are used up; `sleep` is called between tries. `strict` asks for
+/// 422 when the id exists with other content.
 pub fn send(
     client: &mut Client,
     tenant: &str,
+    strict: bool,
     payload: &[u8],
     patience: Patience,
     sleep: &mut dyn FnMut(Duration, &str),
 ) -> Sent {
-    let headers = [("content-type", "application/json"), ("x-tenant-id", tenant)];
+    let headers =
+        [("content-type", "application/json"), ("x-tenant-id", tenant), ("prefer", "handling=strict")];
+    let headers = &headers[..if strict { 3 } else { 2 }];
     let tries = patience.tries.max(1);
     for failed in 1..=tries {
-        let (why, wait) = match client.request("POST", "/v1/pcs/submit", &headers, payload) {
+        let (why, wait) = match client.request("POST", "/v1/pcs/submit", headers, payload) {
             Ok(answer) => match class(answer.status) {
                 Class::Verdict => return Sent::Answered(answer),
                 Class::Refusal => return Sent::Refused(answer),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::keygen;
+use tools::{agent, keygen, sign, submit};
 
 /// Submits to, watches and measures an FLK log
 #[derive(Parser)]
@@ -18,12 +18,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Agent(Box<agent::Args>),
+    Submit(submit::Args),
+    Sign(sign::Args),
     Keygen(keygen::Args),
 }
 
 fn main() -> ExitCode {
     let cli: Cli = parse();
+    let ui = cli.output.ui();
     let result = match &cli.command {
+        Command::Agent(args) => agent::run(args, ui),
+        Command::Submit(args) => submit::run(args, ui),
+        Command::Sign(args) => sign::run(args),
         Command::Keygen(args) => keygen::run(args),
     };
     finish(result, cli.output.format())
