@@ -10,6 +10,7 @@
 //! - [`signature`], [`keyring`]: which form and key a signature belongs to. [`sign`]: making one.
 //! - [`signals`], [`sanity`], [`policy`], [`verdict`]: what the numbers are worth.
 //! - [`fingerprint`](fingerprint()): replay or conflict. [`answer`]: what the client reads.
+//! - [`boxes`], [`coherence`], [`mt19937`], [`merkle`]: what a producer computes before it signs.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -20,11 +21,15 @@ use sha2::{Digest as _, Sha256};
 use crate::event::Envelope;
 
 pub mod answer;
+pub mod boxes;
 pub mod canonical;
+pub mod coherence;
 pub mod decimal;
 pub mod fingerprint;
 mod json;
 pub mod keyring;
+pub mod merkle;
+pub mod mt19937;
 mod parse;
 pub mod policy;
 pub mod sanity;
