@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::{agent, keygen, sign, submit};
+use tools::{agent, bench, keygen, sign, submit};
 
 /// Submits to, watches and measures an FLK log
 #[derive(Parser)]
@@ -21,6 +21,7 @@ enum Command {
     Agent(Box<agent::Args>),
     Submit(submit::Args),
     Sign(sign::Args),
+    Bench(bench::Args),
     Keygen(keygen::Args),
 }
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Agent(args) => agent::run(args, ui),
         Command::Submit(args) => submit::run(args, ui),
         Command::Sign(args) => sign::run(args),
+        Command::Bench(args) => bench::run(args, ui),
         Command::Keygen(args) => keygen::run(args),
     };
     finish(result, cli.output.format())
