@@ -1,8 +1,9 @@
 //! The log's own vocabulary: whoever can write a disk can hand us any of these bytes.
 
-use engine::event::{Attested, Envelope, Event, KeyKind, KeySpec, Payload, Record, Tenant};
+use engine::event::{Attested, Envelope, Event, KeyKind, KeySpec, Payload, PolicySet, Record, Tenant};
 use engine::ids::{KeyId, TenantId};
 use engine::log::{Digest, Lsn};
+use engine::summary::Policy;
 
 /// What decodes to an event encodes to the same bytes.
 pub fn event(bytes: &[u8]) {
@@ -77,6 +78,10 @@ fn samples() -> Vec<Event> {
         key(KeyKind::HmacSealed(vec![9; 72])),
         key(KeyKind::Ed25519([3; 32])),
         key(KeyKind::Unsigned),
+        Event::PolicySet(PolicySet {
+            at_ms: 2,
+            policy: Policy { version: "2".to_owned(), ..Policy::default_1_0_0() },
+        }),
         Event::Attested(Attested {
             upto: Lsn(3),
             signatures: vec![0, 1, 1],

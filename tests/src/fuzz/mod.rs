@@ -8,6 +8,7 @@
 //! mean the same thing.
 
 pub mod events;
+pub mod ledger;
 pub mod mutate;
 pub mod proofs;
 pub mod summary;
@@ -34,6 +35,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "body", run: summary::body, seeds: summary::body_seeds },
     Target { name: "decimal", run: summary::decimal, seeds: summary::decimal_seeds },
     Target { name: "policy", run: summary::policy, seeds: summary::policy_seeds },
+    Target { name: "leaf", run: ledger::leaf, seeds: ledger::leaf_seeds },
+    Target { name: "row", run: ledger::row, seeds: ledger::row_seeds },
+    Target { name: "snapshot", run: ledger::snapshot, seeds: ledger::snapshot_seeds },
+    Target { name: "history", run: ledger::history, seeds: ledger::history_seeds },
 ];
 
 /// The target of that name.
