@@ -4,6 +4,7 @@
 //! separate. Nothing here can write to a log: of the segment log only the read side is used.
 
 pub mod agent;
+pub mod audit;
 pub mod bench;
 pub mod cli;
 pub mod http;
@@ -14,4 +15,6 @@ pub mod report;
 pub mod sign;
 pub mod submit;
 pub mod ui;
+#[cfg(test)]
+mod world;
 pub mod worm;

@@ -1,0 +1,167 @@
+//! The data directory of a node, as its auditors see it.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use engine::checkpoint::{Signed, Verifier};
+use engine::event::{KeyKind, KeySpec};
+use engine::limits::NOTE_MAX;
+use engine::summary::Secrets;
+use zeroize::Zeroizing;
+
+use crate::report::{Exit, Fault};
+
+/// Where things are in a data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home(pub PathBuf);
+
+impl Home {
+    /// A directory that holds a log.
+    ///
+    /// # Errors
+    /// There is none: exit code 3 where the directory exists and its log is gone.
+    pub fn open(path: &Path) -> Result<Home, Fault> {
+        if !path.is_dir() {
+            return Err(Fault::new(
+                "no data directory",
+                path.display(),
+                "there is no such directory",
+                "name the directory that flkd runs on, for example flk-dev",
+            ));
+        }
+        let home = Home(path.to_owned());
+        if !home.log().is_dir() {
+            return Err(Fault::new(
+                "no log in the data directory",
+                home.log().display(),
+                "the folder is missing",
+                "restore it from a copy, or name another directory",
+            )
+            .exit(Exit::Missing));
+        }
+        Ok(home)
+    }
+
+    /// The segments.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// The WORM files.
+    #[must_use]
+    pub fn worm(&self) -> PathBuf {
+        self.0.join("worm")
+    }
+
+    /// The regions whose tree the directory publishes.
+    #[must_use]
+    pub fn regions(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.0.join("tlog"))
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The published checkpoint of a region.
+    #[must_use]
+    pub fn checkpoint(&self, region: &str) -> PathBuf {
+        self.0.join("tlog").join(region).join("checkpoint")
+    }
+
+    /// The log's public key.
+    #[must_use]
+    pub fn vkey(&self) -> PathBuf {
+        self.0.join("keys").join("log.vkey")
+    }
+}
+
+/// Reads a signed checkpoint.
+///
+/// # Errors
+/// The file cannot be read or is none.
+pub fn read_checkpoint(path: &Path) -> Result<(Vec<u8>, Signed), Fault> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::Missing } else { Exit::Failed };
+        Fault::new(
+            "cannot read a checkpoint",
+            path.display(),
+            error,
+            "a node writes one after its first submissions",
+        )
+        .exit(exit)
+    })?;
+    if bytes.len() > NOTE_MAX {
+        return Err(Fault::read(path, "too long for a checkpoint").exit(Exit::Tampered));
+    }
+    let signed = Signed::parse(&bytes).map_err(|error| {
+        Fault::new(
+            "this is no checkpoint",
+            path.display(),
+            error,
+            "fetch it again, or restore it from a copy",
+        )
+        .exit(Exit::Tampered)
+    })?;
+    Ok((bytes, signed))
+}
+
+/// Reads a public key in C2SP form; the argument may be the key itself.
+///
+/// # Errors
+/// The file cannot be read or holds no key.
+pub fn read_vkey(given: &str) -> Result<Verifier, Fault> {
+    let text = if given.contains('+') && !Path::new(given).exists() {
+        given.to_owned()
+    } else {
+        std::fs::read_to_string(given).map_err(|error| Fault::read(Path::new(given), error))?
+    };
+    Verifier::parse(text.trim()).map_err(|error| {
+        Fault::new(
+            "this is no public key of a log",
+            given,
+            error,
+            "it looks like localhost/pcs/default+1f0c9a2b+AR...; a node keeps it in keys/log.vkey",
+        )
+    })
+}
+
+/// Opens the HMAC secrets of a log with its key-encryption key.
+pub struct Kek(XChaCha20Poly1305);
+
+impl Kek {
+    /// Reads the key: 32 bytes in base64.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds something else.
+    pub fn read(path: &Path) -> Result<Kek, Fault> {
+        let text = Zeroizing::new(std::fs::read(path).map_err(|error| Fault::read(path, error))?);
+        let bytes = Zeroizing::new(BASE64.decode(text.trim_ascii()).unwrap_or_default());
+        if bytes.len() != 32 {
+            return Err(Fault::new(
+                "no key-encryption key",
+                path.display(),
+                "it does not hold 32 bytes in base64",
+                "a node keeps it in keys/kek",
+            ));
+        }
+        let key = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).unwrap_or_default());
+        Ok(Kek(XChaCha20Poly1305::new((&*key).into())))
+    }
+}
+
+impl Secrets for Kek {
+    fn hmac(&self, spec: &KeySpec) -> Option<Zeroizing<Vec<u8>>> {
+        let KeyKind::HmacSealed(sealed) = &spec.kind else { return None };
+        let (nonce, sealed) = sealed.split_first_chunk::<24>()?;
+        let aad = [b"flk-hmac-key".as_slice(), spec.tenant.as_bytes(), &[0], spec.key_id.as_bytes()].concat();
+        let secret = self.0.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: &aad });
+        secret.ok().map(Zeroizing::new)
+    }
+}
