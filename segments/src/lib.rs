@@ -8,6 +8,7 @@ mod disk;
 mod frame;
 mod manifest;
 mod place;
+pub mod runs;
 mod segment;
 
 pub use batch::{BATCH_HEADER, BATCH_MAX};

@@ -174,13 +174,14 @@ impl core::error::Error for TableError {}
 /// - Rows read back as pushed; a row number beyond [`Table::rows`] is [`TableError::NoSuchRow`].
 /// - [`Table::find`] gives every demoted, unexpired row with that tag; it may give others (the caller
 ///   confirms against the whole key), in any order, and never gives a row number at or beyond `rows`.
-/// - [`Table::demote`] takes the rows from [`Table::demoted`] up to `upto`; it may do its work later, but
-///   `find` covers them at once.
+/// - [`Table::demote`] asks the table to take the rows from [`Table::demoted`] up to `upto`, or a few less; it
+///   may do so at any later time. Rows are the table's to find once `demoted` says so.
 /// - [`Table::expire`] may forget keys below `row`, at any later time or never; rows stay.
 /// - [`Table::rewind`] forgets rows at and beyond `rows`, as after a restart from an older snapshot; pushing
 ///   the same rows again gives the same table.
 /// - Bytes that are not what was written give an error, never another answer.
-/// - After an error the table answers everything with an error until it has been opened again.
+/// - After an error of `push`, `demote` or `rewind` the table gives only errors until it is opened again; after
+///   any other error its user gives it up.
 pub trait Table {
     /// Appends a row and returns its number.
     ///
@@ -217,7 +218,7 @@ pub trait Table {
     /// [`TableError`].
     fn find(&self, tag: u64, out: &mut Vec<u64>) -> Result<(), TableError>;
 
-    /// From now on rows below `upto` are the table's to find.
+    /// Asks the table to find the rows below `upto` from some time on, which [`Table::demoted`] then says.
     ///
     /// # Errors
     /// [`TableError`].

@@ -1,0 +1,155 @@
+//! The contract of `engine::ledger::Table`, as checks that every implementation passes.
+
+use engine::ledger::{First, Table, TableError};
+use engine::log::Lsn;
+use proptest::prelude::*;
+
+/// A row whose tag is one of few, so that tags repeat, spread over all values.
+pub fn row(number: u64, tag: u8) -> First {
+    let mut key = [tag; 32];
+    key[..8].copy_from_slice(&(u64::from(tag) * (u64::MAX / 255)).to_be_bytes());
+    key[8..16].copy_from_slice(&number.to_le_bytes());
+    First {
+        key,
+        digest: [tag; 16],
+        lanes: [number as u16; 13],
+        lsn: Lsn(number + 1),
+        nth: (number % 4096) as u32,
+        seq: number * 2,
+        time_ms: number * 10,
+        policy: 0,
+        code: 0,
+        flags: 1,
+    }
+}
+
+/// One thing done to a table.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Push this many rows.
+    Push(u8),
+    /// Demote up to this share of the rows that are not, in 255ths.
+    Demote(u8),
+    /// Expire up to this share of all rows, in 255ths.
+    Expire(u8),
+    /// Forget this share of all rows, in 255ths, and push the same again.
+    Rewind(u8),
+    /// Let work in the background finish.
+    Settle,
+}
+
+/// Random histories of a table.
+pub fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => any::<u8>().prop_map(Step::Push),
+        3 => any::<u8>().prop_map(Step::Demote),
+        1 => any::<u8>().prop_map(Step::Expire),
+        1 => (0..64_u8).prop_map(Step::Rewind),
+        2 => Just(Step::Settle),
+    ];
+    proptest::collection::vec(step, 1..30)
+}
+
+fn tag_at(number: u64) -> u8 {
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57) as u8
+}
+
+fn share(of: u64, part: u8) -> u64 {
+    of * u64::from(part) / 255
+}
+
+/// Goes through a history and checks every obligation after each step.
+///
+/// # Panics
+/// At the first obligation that does not hold.
+pub fn check<T: Table>(mut table: T, steps: &[Step], mut settle: impl FnMut(&mut T)) {
+    let (mut model, mut expired) = (Vec::new(), 0);
+    for step in steps {
+        match *step {
+            Step::Push(count) => push(&mut table, &mut model, u64::from(count)),
+            Step::Demote(part) => {
+                let (rows, demoted) = (table.rows(), table.demoted());
+                // What is still being taken may pass what is asked for now.
+                settle(&mut table);
+                let upto = table.demoted().max(demoted + share(rows - demoted, part));
+                table.demote(upto).expect("demote");
+            }
+            Step::Expire(part) => {
+                expired = expired.max(share(table.rows(), part));
+                table.expire(expired);
+            }
+            Step::Rewind(part) => {
+                let rows = table.rows();
+                let kept = rows - share(rows, part);
+                table.rewind(kept).expect("rewind");
+                expired = expired.min(kept);
+                model.truncate(kept as usize);
+                assert_eq!(table.rows(), kept);
+                assert_eq!(table.rewind(kept + 1), Err(TableError::NoSuchRow(kept + 1)));
+                push(&mut table, &mut model, rows - kept);
+            }
+            Step::Settle => settle(&mut table),
+        }
+        check_all(&table, &model, expired);
+    }
+}
+
+fn push<T: Table>(table: &mut T, model: &mut Vec<First>, count: u64) {
+    for _ in 0..count {
+        let number = model.len() as u64;
+        let row = row(number, tag_at(number));
+        assert_eq!(table.push(&row), Ok(number), "rows are numbered from 0");
+        model.push(row);
+    }
+}
+
+fn check_all<T: Table>(table: &T, model: &[First], expired: u64) {
+    assert_eq!(table.rows(), model.len() as u64);
+    assert_eq!(table.row(table.rows()), Err(TableError::NoSuchRow(table.rows())));
+    let mut all = Vec::new();
+    table.each(0, &mut |number, row| all.push((number, *row))).expect("each");
+    let expected: Vec<_> = model.iter().enumerate().map(|(number, row)| (number as u64, *row)).collect();
+    assert_eq!(all, expected);
+    if let Some(last) = model.last() {
+        assert_eq!(table.row(table.rows() - 1).as_ref(), Ok(last));
+        assert_eq!(table.row(0).as_ref(), Ok(&model[0]));
+    }
+    let demoted = table.demoted();
+    for tag in (0..=u8::MAX).step_by(1) {
+        let mut found = Vec::new();
+        table.find(row(0, tag).tag(), &mut found).expect("find");
+        assert!(found.iter().all(|&number| number < table.rows()), "no row that is not there: {found:?}");
+        for number in expired..demoted {
+            if tag_at(number) == tag {
+                assert!(
+                    found.contains(&number),
+                    "row {number} of {demoted} is not found under its tag {tag}"
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::ledger::MemTable;
+    use segments::runs::{DiskTable, TableOptions};
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn the_table_in_memory_keeps_the_contract(steps in steps()) {
+            check(MemTable::new(), &steps, |_| {});
+        }
+
+        #[test]
+        fn the_table_on_disk_keeps_the_contract(steps in steps(), background in any::<bool>()) {
+            let dir = tempfile::tempdir().unwrap();
+            let options = TableOptions { id: 7, piece_blocks: 3, background };
+            let table = DiskTable::open(dir.path(), &options).unwrap();
+            check(table, &steps, |table| table.settle().unwrap());
+        }
+    }
+}
