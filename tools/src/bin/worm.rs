@@ -1,0 +1,38 @@
+//! `worm`: what an auditor does with a log, offline and without any secret.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tools::cli::{Output, finish, parse};
+use tools::worm::{export, prove};
+
+/// Checks an FLK log: nothing it says is believed, everything is computed again
+///
+/// Exit codes: 0 all holds, 1 usage or input/output, 2 tampered, 3 data missing, 5 inconsistent with a saved
+/// checkpoint.
+#[derive(Parser)]
+#[command(name = "worm", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    output: Output,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Get(prove::GetArgs),
+    Prove(prove::ProveArgs),
+    Export(export::Args),
+}
+
+fn main() -> ExitCode {
+    let cli: Cli = parse();
+    let ui = cli.output.ui();
+    let result = match &cli.command {
+        Command::Get(args) => prove::get(args, ui),
+        Command::Prove(args) => prove::prove(args, ui),
+        Command::Export(args) => export::run(args, ui),
+    };
+    finish(result, cli.output.format())
+}
