@@ -24,5 +24,5 @@ RUSTFLAGS="$flags" CARGO_TARGET_DIR=target/fuzz cargo build --quiet --release --
 
 corpus=target/fuzz-corpus/$target
 mkdir -p "$corpus" "tests/fuzz/corpus/$target" target/fuzz-artifacts
-FLK_FUZZ_TARGET=$target "target/fuzz/$host/release/flkfuzz" "$corpus" "tests/fuzz/corpus/$target" \
+FLK_FUZZ_TARGET=$target FLK_FUZZ_SEEDS=$corpus "target/fuzz/$host/release/flkfuzz" "$corpus" "tests/fuzz/corpus/$target" \
     -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=4096 -timeout=10 -artifact_prefix=target/fuzz-artifacts/
