@@ -246,6 +246,17 @@ impl<T: Table> Ledger<T> {
         &self.table
     }
 
+    /// Lets the table finish what it does on its own, with `wait`, which must not change its rows: for
+    /// measurements and orderly stops.
+    ///
+    /// # Errors
+    /// What `wait` gives.
+    pub fn settle<E>(&mut self, wait: impl FnOnce(&mut T) -> Result<(), E>) -> Result<(), E> {
+        wait(&mut self.table)?;
+        self.recent.forget_some_below(self.table.demoted(), usize::MAX);
+        Ok(())
+    }
+
     /// Changes with every tenant, key and policy that takes effect: a judgement made under another version
     /// must be made again.
     #[must_use]

@@ -16,6 +16,7 @@ mod flkd;
 mod growth;
 mod handloop;
 mod honest;
+mod index;
 mod ingest;
 mod load;
 mod machine;
@@ -44,6 +45,7 @@ const GROUPS: &[Group] = &[
     (&["P7"], ingest::batches),
     (&["P8"], ingest::ed25519),
     (&["P9"], ingest::latency),
+    (&["P13"], index::rows),
     (&["P14"], growth::restart),
     (&["P15"], ingest::amplification),
     (&["P20"], growth::growth),
