@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use engine::checkpoint::Signed;
 use engine::event::{Attested, Event, Payload, Record};
 use engine::ledger::{Ledger, Table};
-use engine::log::{Digest, Lsn};
+use engine::log::Lsn;
 use engine::summary::signature::Algorithm;
 use engine::summary::{Judged, SignatureForm, Unsigned};
 use engine::tree::Tree;
@@ -26,13 +26,28 @@ const WAITING_BYTES: usize = 512 << 20;
 /// Tree heads kept to compare checkpoints with, which lie some records behind the head they sign.
 const HEADS: usize = 8192;
 
+/// A leaf that was just appended.
+#[derive(Clone, Copy, Debug)]
+pub struct Appended<'a> {
+    /// Its index.
+    pub seq: u64,
+    /// The record it comes from.
+    pub lsn: Lsn,
+    /// Log time, milliseconds.
+    pub time_ms: u64,
+    /// The line.
+    pub line: &'a [u8],
+    /// The tree, with it.
+    pub tree: &'a Tree,
+}
+
 /// Who wants to know about what is folded.
 pub trait Watch {
     /// A leaf was appended.
     ///
     /// # Errors
     /// Stops the fold.
-    fn leaf(&mut self, seq: u64, lsn: Lsn, leaf: &[u8], hash: &Digest) -> Result<(), Wrong>;
+    fn leaf(&mut self, leaf: &Appended<'_>) -> Result<(), Wrong>;
 
     /// A logged checkpoint agrees with the tree computed here.
     ///
@@ -45,7 +60,7 @@ pub trait Watch {
 pub struct Unwatched;
 
 impl Watch for Unwatched {
-    fn leaf(&mut self, _: u64, _: Lsn, _: &[u8], _: &Digest) -> Result<(), Wrong> {
+    fn leaf(&mut self, _: &Appended<'_>) -> Result<(), Wrong> {
         Ok(())
     }
 
@@ -325,11 +340,12 @@ impl<'a, T: Table> Fold<'a, T> {
             .ledger
             .decide(lsn, nth, event, judged)
             .map_err(|error| wrong("index", "an answer".into(), error.to_string()))?;
-        let seq = self.ledger.tree().size();
         let applied = self.ledger.apply(lsn, nth, event, judged, &outcome);
         self.counts.events += 1;
-        if let (Some(leaf), Some(hash)) = (&applied.leaf, &applied.leaf_hash) {
-            watch.leaf(seq, lsn, leaf, hash)?;
+        if let Some(line) = &applied.leaf {
+            let tree = self.ledger.tree();
+            let time_ms = self.ledger.log_time_ms();
+            watch.leaf(&Appended { seq: tree.size() - 1, lsn, time_ms, line, tree })?;
         }
         Ok(())
     }
@@ -373,6 +389,7 @@ fn events(record: &Record) -> &[Event] {
 mod tests {
     use engine::event::Event;
     use engine::ledger::MemTable;
+    use engine::log::Digest;
 
     use super::super::home::Kek;
     use super::*;
@@ -382,9 +399,9 @@ mod tests {
     struct Seen(Vec<Vec<u8>>, u64);
 
     impl Watch for Seen {
-        fn leaf(&mut self, seq: u64, _: Lsn, leaf: &[u8], _: &Digest) -> Result<(), Wrong> {
-            assert_eq!(seq, self.0.len() as u64);
-            self.0.push(leaf.to_vec());
+        fn leaf(&mut self, leaf: &Appended<'_>) -> Result<(), Wrong> {
+            assert_eq!(leaf.seq, self.0.len() as u64);
+            self.0.push(leaf.line.to_vec());
             Ok(())
         }
 

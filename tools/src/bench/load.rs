@@ -233,8 +233,8 @@ fn drive(shared: &Shared<'_>, count: usize, thread: usize) -> io::Result<Outcome
     let end = shared.start + shared.load.time;
     let mut open = true;
     if gap.is_none() {
-        for slot in 0..connections.len() {
-            open = open && begin(shared, &mut epoll, &mut connections[slot], slot, &mut outcome);
+        for (slot, connection) in connections.iter_mut().enumerate() {
+            open = open && begin(shared, &mut epoll, connection, slot, &mut outcome);
         }
     }
     let mut buffer = vec![0; 64 << 10];
@@ -245,8 +245,7 @@ fn drive(shared: &Shared<'_>, count: usize, thread: usize) -> io::Result<Outcome
         }
         let mut wait = Duration::from_millis(50);
         if let (Some(_), true) = (gap, open) {
-            for slot in 0..connections.len() {
-                let connection = &mut connections[slot];
+            for (slot, connection) in connections.iter_mut().enumerate() {
                 if !connection.waiting && connection.due <= now {
                     open = open && begin(shared, &mut epoll, connection, slot, &mut outcome);
                 } else if !connection.waiting {

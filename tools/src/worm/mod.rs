@@ -1,5 +1,6 @@
 //! The auditor's commands: everything they say follows from the bytes of a log and public keys.
 
+pub mod compare;
 pub mod export;
 pub mod lines;
 pub mod prove;

@@ -281,8 +281,8 @@ mod tests {
     }
 
     fn first_id(world: &World, nth: usize) -> (u64, String) {
-        let firsts = world.leaves.iter().enumerate().filter(|(_, (_, leaf))| is_first(leaf));
-        let (seq, (_, leaf)) = firsts.skip(nth).next().unwrap();
+        let mut firsts = world.leaves.iter().enumerate().filter(|(_, (_, leaf))| is_first(leaf));
+        let (seq, (_, leaf)) = firsts.nth(nth).unwrap();
         let Ok(Leaf { what: What::Pcs(pcs), .. }) = Leaf::parse(leaf) else { panic!() };
         (seq as u64, pcs.pcs_id.to_string())
     }

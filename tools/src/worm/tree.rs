@@ -63,18 +63,15 @@ impl Hashes for Nodes {
     }
 }
 
+/// Visits a line: its number, its bytes, where it stands, and the nodes (level, index, hash) it completes.
+pub type Each<'a> = dyn FnMut(u64, &[u8], &Place, &[(u8, u64, Digest)]) -> Result<(), Fault> + 'a;
+
 /// Goes through the first `size` lines of the WORM files in `dir`, hands each to `each` with the nodes it completes,
 /// and gives the root over them.
 ///
 /// # Errors
 /// Lines are missing (exit code 3), or are not lines (2), or a file cannot be read.
-pub fn pass(
-    dir: &Path,
-    size: u64,
-    ui: Ui,
-    nodes: &mut Nodes,
-    each: &mut dyn FnMut(u64, &[u8], &Place, &[(u8, u64, Digest)]) -> Result<(), Fault>,
-) -> Result<Digest, Fault> {
+pub fn pass(dir: &Path, size: u64, ui: Ui, nodes: &mut Nodes, each: &mut Each<'_>) -> Result<Digest, Fault> {
     let list = files(dir).map_err(|error| {
         Fault::new(
             "cannot read the WORM files",

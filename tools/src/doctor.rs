@@ -1,0 +1,327 @@
+//! `flk doctor`: is this machine fit to keep a log, and is the node on it well.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use engine::limits::{BLOCK, SEGMENT_SIZE};
+use serde_json::json;
+
+use crate::bench::html::nanos;
+use crate::http::Client;
+use crate::keys::too_open;
+use crate::report::{Exit, Fault, Report, State};
+use crate::ui::bytes;
+
+/// Checks the disk, the clock, the data directory and the server
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Data directory of a node, or where one is to be
+    #[arg(default_value = "flk-data")]
+    pub dir: PathBuf,
+    /// The server
+    #[arg(long, env = "FLK_URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Writes to time
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub syncs: u32,
+    /// Do not ask a server
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// A sync faster than this cannot have reached a disk.
+const TOO_FAST: Duration = Duration::from_micros(5);
+
+/// A slower tail than this shows in every client's p99.
+const SLOW: Duration = Duration::from_millis(20);
+
+/// Looks at everything.
+///
+/// # Errors
+/// There is nothing to look at: neither the directory nor the one it would stand in exists.
+pub fn run(args: &Args) -> Result<Report, Fault> {
+    let mut report = Report::new("flk doctor");
+    let folder = args.dir.ancestors().find(|path| path.is_dir()).map(Path::to_path_buf);
+    let folder = match folder {
+        Some(folder) => folder,
+        None if args.dir.is_relative() => PathBuf::from("."),
+        None => {
+            let why = "neither it nor a folder above it exists";
+            return Err(Fault::new("no such directory", args.dir.display(), why, "flk doctor DIR"));
+        }
+    };
+    disk(&mut report, &folder, args.syncs);
+    space(&mut report, &folder);
+    directory(&mut report, &args.dir);
+    clock(&mut report);
+    if args.offline {
+        report.check("server", State::Skipped, "not asked");
+    } else {
+        server(&mut report, &args.url);
+    }
+    let count = |state| report.checks.iter().filter(|check| check.state == state).count();
+    let (fails, warns) = (count(State::Fail), count(State::Warn));
+    report.exit = if fails > 0 { Exit::Failed } else { Exit::Ok };
+    report.verdict = match (fails, warns) {
+        (0, 0) => "fit to keep a log".into(),
+        (0, 1) => "fit to keep a log, with one thing to look at".into(),
+        (0, _) => format!("fit to keep a log, with {warns} things to look at"),
+        (1, _) => "not fit: one check failed".into(),
+        _ => format!("not fit: {fails} checks failed"),
+    };
+    Ok(report)
+}
+
+/// A file that is removed when it is no longer used.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Times of so many writes of one block, each followed by a sync, into a file that exists and is not growing.
+fn time_syncs(folder: &Path, count: u32) -> io::Result<Vec<Duration>> {
+    let scratch = Scratch(folder.join(format!(".flk-doctor-{}", std::process::id())));
+    let file = OpenOptions::new().write(true).create_new(true).open(&scratch.0)?;
+    let blocks = 64;
+    file.write_all_at(&vec![0; blocks * BLOCK], 0)?;
+    file.sync_all()?;
+    let block = vec![0x5a; BLOCK];
+    let mut times = Vec::with_capacity(count as usize);
+    for n in 0..count as usize {
+        let start = Instant::now();
+        file.write_all_at(&block, (n % blocks * BLOCK) as u64)?;
+        file.sync_data()?;
+        times.push(start.elapsed());
+    }
+    Ok(times)
+}
+
+/// The time below which this share of all lie.
+fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    let at = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
+    sorted.get(at).copied().unwrap_or_default()
+}
+
+fn show(time: Duration) -> String {
+    nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn disk(report: &mut Report, folder: &Path, count: u32) {
+    let mut times = match time_syncs(folder, count) {
+        Ok(times) => times,
+        Err(error) => {
+            report.check(
+                "disk",
+                State::Fail,
+                format!("cannot write and sync in {}: {error}", folder.display()),
+            );
+            return;
+        }
+    };
+    times.sort_unstable();
+    let (p50, p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
+    let (state, remark) = if p50 < TOO_FAST {
+        (State::Warn, "; no disk is that fast: is this memory?")
+    } else if p99 > SLOW {
+        (State::Warn, "; every client will feel this")
+    } else {
+        (State::Ok, "")
+    };
+    report.check(
+        "disk",
+        state,
+        format!("write and sync of 4 KiB: p50 {}, p99 {}{remark}", show(p50), show(p99)),
+    );
+    report.data["disk"] =
+        json!({"syncs": count, "p50_ns": p50.as_nanos() as u64, "p99_ns": p99.as_nanos() as u64});
+}
+
+fn space(report: &mut Report, folder: &Path) {
+    match rustix::fs::statvfs(folder) {
+        Err(error) => report.check("space", State::Fail, format!("{}: {error}", folder.display())),
+        Ok(stat) => {
+            let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
+            let share = free as f64 / total.max(1) as f64;
+            let state = match () {
+                // The log zeroes the next segment before it needs it.
+                () if free < 3 * SEGMENT_SIZE as u64 => State::Fail,
+                () if share < 0.1 => State::Warn,
+                () => State::Ok,
+            };
+            let detail = format!("{} free of {} ({:.0} %)", bytes(free), bytes(total), share * 100.0);
+            report.check("space", state, detail);
+            report.data["space"] = json!({"free": free, "total": total});
+        }
+    }
+}
+
+/// Whether some process runs on the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lock {
+    None,
+    Free,
+    Held,
+}
+
+fn lock(dir: &Path) -> io::Result<Lock> {
+    match File::open(dir.join("LOCK")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Lock::None),
+        Err(error) => Err(error),
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => Ok(Lock::Free),
+            Err(TryLockError::WouldBlock) => Ok(Lock::Held),
+            Err(TryLockError::Error(error)) => Err(error),
+        },
+    }
+}
+
+fn directory(report: &mut Report, dir: &Path) {
+    let mut text = String::new();
+    let read = File::open(dir.join("identity")).and_then(|file| file.take(4096).read_to_string(&mut text));
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let what = if dir.is_dir() { "holds no log yet" } else { "does not exist yet" };
+            report.check("directory", State::Skipped, format!("{} {what}", dir.display()));
+            return;
+        }
+        Err(error) => {
+            report.check("directory", State::Fail, format!("{}: {error}", dir.join("identity").display()));
+            return;
+        }
+        Ok(_) => {}
+    }
+    let of = |name: &str| {
+        text.lines().find_map(|line| {
+            let (have, value) = line.split_once('=')?;
+            (have.trim() == name).then(|| value.trim().to_owned())
+        })
+    };
+    let who = format!(
+        "region {}, node {}",
+        of("region").unwrap_or_else(|| "?".into()),
+        of("node").unwrap_or_else(|| "?".into())
+    );
+    match lock(dir) {
+        Ok(Lock::Held) => report.check(
+            "directory",
+            State::Ok,
+            format!("{} ({who}), in use by a running flkd", dir.display()),
+        ),
+        Ok(Lock::Free | Lock::None) => {
+            report.check("directory", State::Ok, format!("{} ({who}), not in use", dir.display()))
+        }
+        Err(error) => {
+            report.check("directory", State::Fail, format!("{}: {error}", dir.join("LOCK").display()))
+        }
+    }
+    let open: Vec<String> = ["keys/kek", "keys/log.key"]
+        .into_iter()
+        .filter(|name| too_open(&dir.join(name)))
+        .map(|name| dir.join(name).display().to_string())
+        .collect();
+    if open.is_empty() {
+        report.check("keys", State::Ok, "readable by their owner only");
+    } else {
+        report.check("keys", State::Warn, format!("others may read {}; chmod 600 it", open.join(" and ")));
+    }
+}
+
+/// 2025-01-01: no clock that is right shows an earlier time.
+const NOT_BEFORE: u64 = 1_735_689_600;
+
+fn clock(report: &mut Report) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // SAFETY: an all-zero `timex` is valid: it asks for the state and changes nothing.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: `state` is a valid `timex` that outlives the call.
+    let result = unsafe { libc::adjtimex(&raw mut state) };
+    let stamp = jiff::Timestamp::from_second(now.as_secs().cast_signed())
+        .map(|stamp| stamp.to_string())
+        .unwrap_or_default();
+    let (level, detail) = if now.as_secs() < NOT_BEFORE {
+        (State::Fail, format!("{stamp} is in the past: set the clock"))
+    } else if result < 0 || result == libc::TIME_ERROR || state.status & libc::STA_UNSYNC != 0 {
+        (State::Warn, format!("{stamp}; nothing keeps it right: run chrony or another time service"))
+    } else {
+        (State::Ok, format!("{stamp}, synchronised, estimated error {} us", state.esterror))
+    };
+    report.check("clock", level, detail);
+}
+
+fn server(report: &mut Report, url: &str) {
+    let answer = Client::new(url, Duration::from_secs(5))
+        .map_err(|fault| fault.why)
+        .and_then(|mut client| client.get("/readyz?verbose").map_err(|error| error.to_string()));
+    match answer {
+        Err(why) => report.check("server", State::Warn, format!("{url}: {why}")),
+        Ok(answer) => {
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            let state = if answer.status == 200 { State::Ok } else { State::Fail };
+            let word = if answer.status == 200 { "ready" } else { "not ready" };
+            report.check("server", state, format!("{url} is {word}"));
+            for line in text.lines().filter(|line| line.starts_with('[')).take(32) {
+                let (mark, rest) = line.split_at(line.len().min(3));
+                let (name, detail) = rest.trim().split_once(": ").unwrap_or((rest.trim(), ""));
+                let state = if mark == "[+]" { State::Ok } else { State::Fail };
+                report.check(format!("  {name}"), state, detail);
+            }
+            report.data["ready"] = json!(answer.status == 200);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(dir: &Path) -> Args {
+        Args { dir: dir.to_owned(), url: "http://127.0.0.1:1".into(), syncs: 10, offline: true }
+    }
+
+    fn state(report: &Report, name: &str) -> State {
+        report.checks.iter().find(|check| check.name == name).unwrap().state
+    }
+
+    #[test]
+    fn nothing_is_left_behind_and_nothing_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("flk-data");
+        let report = run(&args(&dir)).unwrap();
+        assert_eq!(state(&report, "directory"), State::Skipped);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(report.data["disk"]["p50_ns"].as_u64().unwrap() > 0);
+    }
+
+    #[test]
+    fn a_directory_in_use_and_loose_keys_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        std::fs::write(dir.join("identity"), "region = eu\nnode = 1\n").unwrap();
+        std::fs::create_dir(dir.join("keys")).unwrap();
+        crate::keys::write_secret(&dir.join("keys/kek"), "x").unwrap();
+        assert_eq!(lock(dir).unwrap(), Lock::None);
+        let held = File::create(dir.join("LOCK")).unwrap();
+        assert_eq!(lock(dir).unwrap(), Lock::Free);
+        held.try_lock().unwrap();
+        assert_eq!(lock(dir).unwrap(), Lock::Held);
+        let report = run(&args(dir)).unwrap();
+        let detail = &report.checks.iter().find(|check| check.name == "directory").unwrap().detail;
+        assert!(detail.contains("region eu, node 1") && detail.contains("in use"), "{detail}");
+        assert_eq!(state(&report, "keys"), State::Ok);
+        crate::keys::write_public(&dir.join("keys/log.key"), "x").unwrap();
+        assert_eq!(state(&run(&args(dir)).unwrap(), "keys"), State::Warn);
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let report = run(&Args { offline: false, ..args(folder.path()) }).unwrap();
+        assert_eq!(state(&report, "server"), State::Warn);
+    }
+}
