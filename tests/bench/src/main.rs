@@ -20,7 +20,9 @@ mod index;
 mod ingest;
 mod load;
 mod machine;
+mod peers;
 mod process;
+mod replay;
 mod rows;
 mod stats;
 mod stores;
@@ -45,6 +47,8 @@ const GROUPS: &[Group] = &[
     (&["P7"], ingest::batches),
     (&["P8"], ingest::ed25519),
     (&["P9"], ingest::latency),
+    (&["P10"], replay::signed),
+    (&["P11"], replay::attested),
     (&["P13"], index::rows),
     (&["P14"], growth::restart),
     (&["P15"], ingest::amplification),

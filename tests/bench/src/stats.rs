@@ -1,6 +1,7 @@
 //! Medians, alternating runs and latency histograms.
 
 use std::io;
+use std::time::Duration;
 
 /// What one run of one side gave: the figure that is compared and its context.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +84,27 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
         0 => f64::NAN,
         n if n % 2 == 1 => values[n / 2],
         n => (values[n / 2 - 1] + values[n / 2]) / 2.0,
+    }
+}
+
+/// Processor time of the calling thread: what a core needs for the work, whoever else wants the core meanwhile.
+pub struct CoreTime(Duration);
+
+impl CoreTime {
+    pub fn start() -> CoreTime {
+        CoreTime(CoreTime::now())
+    }
+
+    /// Seconds of processor time since the start.
+    pub fn seconds(&self) -> f64 {
+        (CoreTime::now() - self.0).as_secs_f64()
+    }
+
+    fn now() -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` outlives the call. The clock exists on every Linux, so the call cannot fail.
+        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 }
 

@@ -180,18 +180,6 @@ impl Running {
         quiet(Command::new("psql").args(["-h", &host, "-p", &port, "-U", "postgres", "-q", "-c", statement]))
     }
 
-    /// Where the store keeps its files.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Kills the server and keeps its files.
-    pub fn crash(mut self) -> io::Result<()> {
-        self.server.take().map_or(Ok(()), Server::kill)
-    }
-}
-
-impl Running {
     /// Stops the server and removes its files.
     pub fn finish(mut self) -> io::Result<()> {
         if let Some(server) = self.server.take() {

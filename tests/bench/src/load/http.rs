@@ -46,10 +46,6 @@ impl Pool {
         self.body_bytes
     }
 
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
     fn good(&self, status: &[u8], body: &[u8]) -> bool {
         if status != b"200" {
             return false;
