@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use engine::checkpoint::Signed;
 use engine::event::{Attested, Event, Payload, Record};
 use engine::ledger::{Ledger, Table};
-use engine::log::Lsn;
+use engine::log::{Digest, Lsn};
 use engine::summary::signature::Algorithm;
 use engine::summary::{Judged, SignatureForm, Unsigned};
 use engine::tree::Tree;
@@ -48,6 +48,15 @@ pub trait Watch {
     /// # Errors
     /// Stops the fold.
     fn leaf(&mut self, leaf: &Appended<'_>) -> Result<(), Wrong>;
+
+    /// A record was folded in whole; `digest` computes the ledger's digest after it.
+    ///
+    /// # Errors
+    /// Stops the fold.
+    fn record(&mut self, lsn: Lsn, digest: &dyn Fn() -> Digest) -> Result<(), Wrong> {
+        let _ = (lsn, digest);
+        Ok(())
+    }
 
     /// A logged checkpoint agrees with the tree computed here.
     ///
@@ -281,6 +290,7 @@ impl<'a, T: Table> Fold<'a, T> {
             }
             self.ledger.end_record(waiting.lsn);
             self.counts.records += 1;
+            watch.record(waiting.lsn, &|| self.ledger.digest())?;
             if self.heads.back().is_none_or(|head| head.size() != self.ledger.tree().size()) {
                 if self.heads.len() == HEADS {
                     self.heads.pop_front();
@@ -389,7 +399,6 @@ fn events(record: &Record) -> &[Event] {
 mod tests {
     use engine::event::Event;
     use engine::ledger::MemTable;
-    use engine::log::Digest;
 
     use super::super::home::Kek;
     use super::*;
