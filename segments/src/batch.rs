@@ -175,7 +175,7 @@ impl Sum {
                     return Err(committed);
                 }
                 self.tip = self.tip.min(frame.lsn);
-                self.kept = self.kept.min(frame.lsn.0);
+                self.kept = self.kept.min(self.tip.0);
             }
             Kind::Purged => self.tip = self.tip.max(frame.lsn),
         }

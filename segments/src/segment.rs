@@ -18,10 +18,9 @@
 //!  48 first_batch  number its first batch will have  40 first         first lsn that lives here
 //!  56 tip      last position before this segment     48 last          last lsn that lives here
 //!  64 bytes    length of the file                    56 end           where the batches end
-//!  72 previous BLAKE3 digest of the one before       64 committed     known committed at the seal
-//! 104 length of the region's name, u8                72 frames        how many
-//! 105 region, then zeros                             80 digest  BLAKE3 of bytes 0..bytes-4096
-//!                                                   112 zeros
+//!  72 previous BLAKE3 digest of the one before       64 frames        how many it holds
+//! 104 length of the region's name, u8                72 digest  BLAKE3 of bytes 0..bytes-4096
+//! 105 region, then zeros                            104 zeros
 //! ```
 //! A segment's digest is known as soon as it is full; it stands in its footer, in the header of the next
 //! segment and, while that one is the last, in the manifest.
@@ -61,8 +60,6 @@ pub(crate) enum BlockFlaw {
     Version(u32),
     /// Whole, but made under other limits.
     Limits(u64),
-    /// Whole, but of another log: whose.
-    Foreign(Identity),
 }
 
 /// What every block begins with: magic, checksum, version.
@@ -181,8 +178,6 @@ pub struct Footer {
     pub last: Lsn,
     /// Where the batches end.
     pub end: u64,
-    /// The last position known committed when the segment was sealed.
-    pub committed: Lsn,
     /// How many frames it holds.
     pub frames: u64,
     /// BLAKE3 of all bytes before the footer.
@@ -201,20 +196,19 @@ impl Footer {
             self.first.0,
             self.last.0,
             self.end,
-            self.committed.0,
             self.frames,
         ];
         for (nth, field) in fields.into_iter().enumerate() {
             put(&mut block[..], 16 + 8 * nth, &field.to_le_bytes());
         }
-        put(&mut block[..], 80, &self.digest.0);
+        put(&mut block[..], 72, &self.digest.0);
         close_block(&mut block);
         block
     }
 
     pub(crate) fn decode(block: &[u8; BLOCK]) -> Result<Footer, BlockFlaw> {
         open_block(block, FOOTER_MAGIC, "segment footer")?;
-        if !is_zero(&block[112..]) {
+        if !is_zero(&block[104..]) {
             return Err(BlockFlaw::Bad(Flaw::new(
                 112,
                 "zeros up to the end of the footer",
@@ -228,9 +222,8 @@ impl Footer {
             first: Lsn(u64_at(block, 40)),
             last: Lsn(u64_at(block, 48)),
             end: u64_at(block, 56),
-            committed: Lsn(u64_at(block, 64)),
-            frames: u64_at(block, 72),
-            digest: Digest(array(block, 80)),
+            frames: u64_at(block, 64),
+            digest: Digest(array(block, 72)),
         })
     }
 }

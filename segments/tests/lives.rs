@@ -1,0 +1,160 @@
+//! A log on the real disks of this machine, through several lives.
+
+use std::path::Path;
+
+use engine::limits::{BLOCK, SEGMENT_SIZE_TEST_MIN};
+use engine::log::Lsn;
+use segments::{AnyDisk, Frame, Identity, Kind, Log, LogError, OpenError, Options, Prefer, Recovery};
+
+fn options() -> Options {
+    let identity = Identity { cluster: [7; 16], region: "here".into() };
+    Options { segment_bytes: SEGMENT_SIZE_TEST_MIN as u64, ..Options::new(identity) }
+}
+
+/// Opens and returns the living entries, resolved as a reader of the log resolves them.
+fn open(dir: &Path, prefer: Prefer) -> (Log<AnyDisk>, Recovery, Vec<(u64, u64, Vec<u8>)>) {
+    let mut entries = Vec::new();
+    let (disk, _) = AnyDisk::open(dir, prefer).expect("the directory is free");
+    let (log, recovery) = Log::open(disk, &options(), |frame| {
+        match frame.kind {
+            Kind::Entry => entries.push((frame.lsn.0, frame.term, frame.payload.to_vec())),
+            Kind::Truncate => entries.retain(|(lsn, _, _)| *lsn <= frame.lsn.0),
+            Kind::Vote | Kind::Purged => {}
+        }
+        Ok::<(), String>(())
+    })
+    .expect("the log opens");
+    (log, recovery, entries)
+}
+
+fn payload(lsn: u64) -> Vec<u8> {
+    vec![lsn as u8; 100 + (lsn as usize * 37) % 900]
+}
+
+fn several_lives(prefer: Prefer) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut tip = 0;
+    for life in 1..=4 {
+        let (mut log, recovery, entries) = open(dir.path(), prefer);
+        assert_eq!(entries.len() as u64, tip);
+        assert!(entries.iter().all(|(lsn, _, bytes)| *bytes == payload(*lsn)));
+        assert_eq!(recovery.tip, Lsn(tip));
+        assert_eq!(recovery.torn, None);
+        for _ in 0..300 {
+            tip += 1;
+            log.append(Frame::entry(Lsn(tip), life, &payload(tip))).expect("appends");
+            if tip.is_multiple_of(7) {
+                log.submit().expect("submits");
+            }
+            while let Some(ticket) = log.complete(false).expect("completes") {
+                log.set_committed(ticket.lsn);
+            }
+        }
+        // An election of this life: void what was not committed, and write it again under another term.
+        log.append(Frame::vote(life + 1, b"me")).expect("votes");
+        log.flush().expect("flushes");
+        assert_eq!(log.durable().lsn, Lsn(tip));
+        for lsn in [1, tip / 2, tip - 1, tip] {
+            let (_, bytes) = log.read_one(Lsn(lsn)).expect("reads").expect("is there");
+            assert_eq!(bytes, payload(lsn));
+        }
+        let mut seen = 0;
+        let next = log.read(Lsn(1), &mut |frame| {
+            seen += 1;
+            frame.lsn == Lsn(seen) && frame.payload == payload(seen)
+        });
+        assert_eq!(next.expect("reads"), Lsn(tip + 1));
+        assert_eq!(log.read_one(Lsn(tip + 1)).expect("reads"), None);
+        let stats = log.stats();
+        assert!(stats.sealed > 0 && stats.syncs > stats.batches);
+    }
+}
+
+#[test]
+fn several_lives_on_posix() {
+    several_lives(Prefer::Posix);
+}
+
+#[test]
+fn several_lives_on_whatever_the_kernel_allows() {
+    several_lives(Prefer::Auto);
+}
+
+#[test]
+fn truncation_voids_and_the_new_entries_are_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, _, _) = open(dir.path(), Prefer::Posix);
+    for lsn in 1..=200 {
+        log.append(Frame::entry(Lsn(lsn), 1, &payload(lsn))).expect("appends");
+    }
+    log.flush().expect("flushes");
+    log.set_committed(Lsn(50));
+    assert!(matches!(log.append(Frame::truncate(Lsn(49))), Err(LogError::OutOfOrder { .. })));
+    log.append(Frame::truncate(Lsn(60))).expect("voids");
+    for lsn in 61..=150 {
+        log.append(Frame::entry(Lsn(lsn), 2, &payload(lsn))).expect("appends");
+    }
+    log.flush().expect("flushes");
+    for (lsn, term) in [(50, 1), (60, 1), (61, 2), (150, 2)] {
+        assert_eq!(log.read_one(Lsn(lsn)).expect("reads"), Some((term, payload(lsn))), "{lsn}");
+    }
+    assert_eq!(log.read_one(Lsn(151)).expect("reads"), None);
+    drop(log);
+    let (mut log, _, entries) = open(dir.path(), Prefer::Posix);
+    assert_eq!(entries.len(), 150);
+    assert_eq!(log.read_one(Lsn(61)).expect("reads"), Some((2, payload(61))));
+    assert_eq!(log.committed(), Lsn(50));
+}
+
+#[test]
+fn a_second_process_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = AnyDisk::open(dir.path(), Prefer::Posix).expect("the directory is free");
+    let second = AnyDisk::open(dir.path(), Prefer::Posix);
+    assert_eq!(second.err().map(|error| error.kind()), Some(std::io::ErrorKind::WouldBlock));
+    drop(first);
+    assert!(AnyDisk::open(dir.path(), Prefer::Posix).is_ok());
+}
+
+#[test]
+fn another_log_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    drop(open(dir.path(), Prefer::Posix));
+    let (disk, _) = AnyDisk::open(dir.path(), Prefer::Posix).expect("the directory is free");
+    let mut other = options();
+    other.identity.region = "there".into();
+    let refused = Log::open(disk, &other, |_| Ok::<(), String>(())).err();
+    assert!(matches!(refused, Some(OpenError::Foreign { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_missing_segment_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, _, _) = open(dir.path(), Prefer::Posix);
+    let large = vec![1; 10 * BLOCK];
+    for lsn in 1..=10 {
+        log.append(Frame::entry(Lsn(lsn), 1, &large)).expect("appends");
+    }
+    log.flush().expect("flushes");
+    drop(log);
+    std::fs::remove_file(dir.path().join(segments::segment_name(2))).expect("removes");
+    let (disk, _) = AnyDisk::open(dir.path(), Prefer::Posix).expect("the directory is free");
+    let refused = Log::open(disk, &options(), |_| Ok::<(), String>(())).err();
+    assert!(matches!(refused, Some(OpenError::MissingSegment { number: 2, .. })), "{refused:?}");
+}
+
+#[test]
+fn what_cannot_fit_is_refused_and_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, _, _) = open(dir.path(), Prefer::Posix);
+    let large = vec![1; SEGMENT_SIZE_TEST_MIN];
+    assert!(matches!(log.append(Frame::entry(Lsn(1), 1, &large)), Err(LogError::TooLarge { .. })));
+    assert!(matches!(log.append(Frame::entry(Lsn(2), 1, b"gap")), Err(LogError::OutOfOrder { .. })));
+    let largest = vec![1; log.largest_frame() - segments::FRAME_HEADER];
+    for lsn in 1..=4 {
+        log.append(Frame::entry(Lsn(lsn), 1, &largest)).expect("the largest fits");
+    }
+    log.flush().expect("flushes");
+    drop(log);
+    assert_eq!(open(dir.path(), Prefer::Posix).2.len(), 4);
+}
