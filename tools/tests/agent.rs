@@ -1,80 +1,17 @@
 //! The agent over real input, against servers that behave and servers that do not.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+mod common;
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use common::Fake;
 use serde_json::Value;
 use tools::agent::{Args, run_at};
 use tools::cli::Server;
 use tools::keys::KeyArgs;
 use tools::report::{Exit, Report};
 use tools::ui::Ui;
-
-/// What a server answers to the nth submission it gets.
-type Script = fn(usize, &Value) -> (u16, &'static str, String);
-
-/// A server that keeps what it was sent.
-struct Fake {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Fake {
-    fn start(script: Script) -> Fake {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let kept = seen.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut input = Vec::new();
-                loop {
-                    let mut chunk = [0; 8192];
-                    let Ok(count @ 1..) = stream.read(&mut chunk) else { break };
-                    input.extend_from_slice(&chunk[..count]);
-                    let Some(head) = input.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
-                        continue;
-                    };
-                    let text = String::from_utf8_lossy(&input[..head]).to_ascii_lowercase();
-                    assert!(text.contains("x-tenant-id: demo"), "{text}");
-                    let length: usize = text
-                        .lines()
-                        .find_map(|line| line.strip_prefix("content-length: "))
-                        .unwrap()
-                        .parse()
-                        .unwrap();
-                    if input.len() < head + 4 + length {
-                        continue;
-                    }
-                    let body: Value = serde_json::from_slice(&input[head + 4..head + 4 + length]).unwrap();
-                    input.clear();
-                    let mut seen = kept.lock().unwrap();
-                    let (status, headers, body) = script(seen.len(), &{
-                        seen.push(body.clone());
-                        body
-                    });
-                    if status == 0 {
-                        break;
-                    }
-                    write!(
-                        stream,
-                        "HTTP/1.1 {status} x\r\n{headers}content-length: {}\r\n\r\n{body}",
-                        body.len()
-                    )
-                    .unwrap();
-                }
-            }
-        });
-        Fake { address, seen }
-    }
-
-    fn ids(&self) -> Vec<String> {
-        self.seen.lock().unwrap().iter().map(|body| body["pcs_id"].as_str().unwrap().to_owned()).collect()
-    }
-}
 
 fn accepted(n: usize) -> (u16, &'static str, String) {
     (200, "", format!("{{\"accepted\":true,\"escalated\":false,\"seq\":{n},\"lsn\":{n}}}\n"))
@@ -158,7 +95,7 @@ fn what_the_agent_makes_a_server_accepts() {
 #[test]
 fn a_second_run_sends_nothing_and_a_longer_stream_only_what_is_new() {
     let folder = tempfile::tempdir().unwrap();
-    let fake = Fake::start(|n, _| accepted(n));
+    let fake = Fake::start(|n, _, _| Some(accepted(n)));
     let first = args(folder.path(), Some(fake.address));
     let report = run(&first);
     assert_eq!((report.exit, report.data["counts"]["accepted"].as_u64()), (Exit::Ok, Some(6)));
@@ -178,10 +115,10 @@ fn a_second_run_sends_nothing_and_a_longer_stream_only_what_is_new() {
 #[test]
 fn an_answer_that_never_came_is_asked_for_again() {
     let folder = tempfile::tempdir().unwrap();
-    let fake = Fake::start(|n, _| match n {
-        2 => (0, "", String::new()),
-        3 => (200, "Idempotent-Replayed: true\r\n", accepted(2).2),
-        _ => accepted(n),
+    let fake = Fake::start(|n, _, _| match n {
+        2 => None,
+        3 => Some((200, "Idempotent-Replayed: true\r\n", accepted(2).2)),
+        _ => Some(accepted(n)),
     });
     let args = args(folder.path(), Some(fake.address));
     let report = run(&args);
@@ -199,16 +136,18 @@ fn an_answer_that_never_came_is_asked_for_again() {
 #[test]
 fn what_is_refused_for_good_is_kept_apart_and_not_sent_again() {
     let folder = tempfile::tempdir().unwrap();
-    let fake = Fake::start(|n, _| match n {
-        1 => {
-            (401, "", "{\"title\":\"signature-invalid\",\"error\":\"Signature verification failed\"}".into())
-        }
-        4 => (
+    let fake = Fake::start(|n, _, _| match n {
+        1 => Some((
+            401,
+            "",
+            "{\"title\":\"signature-invalid\",\"error\":\"Signature verification failed\"}".into(),
+        )),
+        4 => Some((
             202,
             "",
             "{\"accepted\":false,\"escalated\":true,\"reason\":\"D_hat out of tolerance\",\"seq\":4}".into(),
-        ),
-        _ => accepted(n),
+        )),
+        _ => Some(accepted(n)),
     });
     let args = args(folder.path(), Some(fake.address));
     let report = run(&args);

@@ -5,7 +5,7 @@ use engine::summary::canonical::canonical_bytes;
 use engine::summary::signals::{Regime, budget, d_hat, round9};
 use engine::summary::verdict::SCHEMA;
 use engine::summary::{PcsId, Policy, parse};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::measure::{bytes, compressibility, merkle_root, unit_box};
 use super::signals::{boxes, coherence};
@@ -146,32 +146,40 @@ impl Summary {
     }
 
     fn line(&self, sig: &str, now: f64, outbox_seq: u64) -> String {
-        let counts: Map<String, Value> =
-            self.counts.iter().map(|(scale, count)| (scale.to_string(), json!(count))).collect();
+        let counts: Vec<String> =
+            self.counts.iter().map(|(scale, count)| format!("\"{scale}\":{count}")).collect();
         let sent_at =
             jiff::Timestamp::from_millisecond((now * 1000.0) as i64).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        // `Value` prints numbers with their shortest text and escapes strings.
+        let text = |value: Value| value.to_string();
         let members = [
-            ("pcs_id", json!(self.pcs_id)),
-            ("schema", json!(SCHEMA)),
-            ("version", json!("0.1")),
-            ("shard_id", json!(self.recipe.shard)),
-            ("epoch", json!(self.epoch)),
-            ("attempt", json!(1)),
-            ("sent_at", json!(sent_at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())),
-            ("seed", json!(self.recipe.seed)),
-            ("scales", json!(self.recipe.scales)),
-            ("N_j", Value::Object(counts)),
-            ("coh_star", json!(self.coh_star)),
-            ("v_star", json!(self.v_star)),
-            ("D_hat", json!(self.d_hat)),
-            ("r", json!(self.r)),
-            ("regime", json!(self.regime)),
-            ("budget", json!(self.budget)),
-            ("merkle_root", json!(self.merkle_root)),
-            ("sig", json!(sig)),
-            ("ft", json!({"outbox_seq": outbox_seq, "degraded": false, "fallbacks": [], "clock_skew_ms": 0})),
+            ("pcs_id", text(json!(self.pcs_id))),
+            ("schema", text(json!(SCHEMA))),
+            ("version", text(json!("0.1"))),
+            ("shard_id", text(json!(self.recipe.shard))),
+            ("epoch", self.epoch.to_string()),
+            ("attempt", "1".into()),
+            ("sent_at", text(json!(sent_at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()))),
+            ("seed", self.recipe.seed.to_string()),
+            ("scales", text(json!(self.recipe.scales))),
+            ("N_j", format!("{{{}}}", counts.join(","))),
+            ("coh_star", text(json!(self.coh_star))),
+            ("v_star", text(json!(self.v_star))),
+            ("D_hat", text(json!(self.d_hat))),
+            ("r", text(json!(self.r))),
+            ("regime", text(json!(self.regime))),
+            ("budget", text(json!(self.budget))),
+            ("merkle_root", text(json!(self.merkle_root))),
+            ("sig", text(json!(sig))),
+            (
+                "ft",
+                format!(
+                    "{{\"outbox_seq\":{outbox_seq},\"degraded\":false,\"fallbacks\":[],\"clock_skew_ms\":0}}"
+                ),
+            ),
         ];
-        let text: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-        format!("{{{}}}", text.join(","))
+        let members: Vec<String> =
+            members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        format!("{{{}}}", members.join(","))
     }
 }

@@ -88,7 +88,9 @@ impl Resolver {
 mod tests {
     use super::*;
 
-    fn play(frames: &[(Frame<'_>, u64)]) -> Result<(Vec<(u64, Vec<u8>)>, u64), Wrong> {
+    type Played = (Vec<(u64, Vec<u8>)>, u64);
+
+    fn play(frames: &[(Frame<'_>, u64)]) -> Result<Played, Wrong> {
         let mut out = Vec::new();
         let mut each = |lsn: Lsn, _: Place, payload: &[u8]| {
             out.push((lsn.0, payload.to_vec()));
