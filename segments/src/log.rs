@@ -238,7 +238,9 @@ impl<D: Disk> Log<D> {
     fn make_room(&mut self, kind: Kind, size: usize) -> Result<(), LogError> {
         loop {
             let used = self.draft.as_ref().map_or(BATCH_HEADER, |draft| draft.used);
-            let reserve = if kind == Kind::Entry { self.reserve() } else { 0 };
+            // A segment that holds nothing yet keeps nothing back, or the largest frame would fit nowhere.
+            let fresh = self.active.frames == 0;
+            let reserve = if kind == Kind::Entry && !fresh { self.reserve() } else { 0 };
             if used + size <= self.slot_bytes.min(self.active.room().saturating_sub(reserve)) {
                 if self.draft.is_none() {
                     let slot = self.take_slot()?;
