@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use engine::limits::{BLOCK, SEGMENT_SIZE};
+use segments::{AnyDisk, Backend, Disk, Prefer};
 use serde_json::json;
 
 use crate::bench::html::nanos;
@@ -54,6 +55,7 @@ pub fn run(args: &Args) -> Result<Report, Fault> {
         }
     };
     disk(&mut report, &folder, args.syncs);
+    backends(&mut report, &folder, args.syncs);
     space(&mut report, &folder);
     directory(&mut report, &args.dir);
     clock(&mut report);
@@ -75,12 +77,12 @@ pub fn run(args: &Args) -> Result<Report, Fault> {
     Ok(report)
 }
 
-/// A file that is removed when it is no longer used.
+/// A file or folder that is removed when it is no longer used.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.0).or_else(|_| std::fs::remove_dir_all(&self.0));
     }
 }
 
@@ -140,6 +142,73 @@ fn disk(report: &mut Report, folder: &Path, count: u32) {
     );
     report.data["disk"] =
         json!({"syncs": count, "p50_ns": p50.as_nanos() as u64, "p99_ns": p99.as_nanos() as u64});
+}
+
+/// Blocks of the file the backends are timed on.
+const SCRATCH_BLOCKS: u64 = 64;
+
+/// Times of so many writes of one block and their syncs through one of the log's own disks, and which it was.
+fn time_backend(folder: &Path, prefer: Prefer, count: u32) -> io::Result<(Vec<Duration>, Backend)> {
+    let own = Scratch(folder.join(format!(".flk-doctor-{}-{prefer:?}", std::process::id())));
+    let (mut disk, backend) = AnyDisk::open(&own.0, prefer)?;
+    let name = segments::segment_name(1);
+    disk.prepare(&name, SCRATCH_BLOCKS * BLOCK as u64)?;
+    disk.prepared(true).unwrap_or_else(|| Err(io::Error::other("the file was not made")))?;
+    let file = disk.open(&name)?;
+    disk.reserve(1, BLOCK)?;
+    let slot = segments::Slot(0);
+    disk.buffer(slot).fill(0x5a);
+    let mut times = Vec::with_capacity(count as usize);
+    for n in 0..u64::from(count) {
+        let start = Instant::now();
+        disk.submit(slot, file, n % SCRATCH_BLOCKS * BLOCK as u64, BLOCK)?;
+        let done = disk.complete(true)?.ok_or_else(|| io::Error::other("a write vanished"))?;
+        done.result?;
+        times.push(start.elapsed());
+    }
+    Ok((times, backend))
+}
+
+/// Which of the log's disks this machine allows, and which is faster on it, one write at a time.
+fn backends(report: &mut Report, folder: &Path, count: u32) {
+    let measure = |prefer| {
+        time_backend(folder, prefer, count).map(|(mut times, backend)| {
+            times.sort_unstable();
+            (quantile(&times, 0.5), quantile(&times, 0.99), backend)
+        })
+    };
+    let (posix, uring) = (measure(Prefer::Posix), measure(Prefer::Uring));
+    let text = |name: &str, measured: &io::Result<(Duration, Duration, Backend)>| match measured {
+        Ok((p50, p99, _)) => format!("{name} p50 {} p99 {}", show(*p50), show(*p99)),
+        Err(error) => format!("{name} refused: {error}"),
+    };
+    let both = format!("{}; {}", text("io_uring", &uring), text("pwrite", &posix));
+    report.data["backends"] = json!({
+        "io_uring_p50_ns": uring.as_ref().ok().map(|(p50, ..)| p50.as_nanos() as u64),
+        "posix_p50_ns": posix.as_ref().ok().map(|(p50, ..)| p50.as_nanos() as u64),
+    });
+    match (&uring, &posix) {
+        (Err(_), Err(error)) => {
+            report.check("io backend", State::Fail, format!("neither disk works here: {error}"))
+        }
+        (Err(_), Ok(_)) => {
+            report.check(
+                "io backend",
+                State::Warn,
+                format!("{both}; a container's seccomp profile often forbids io_uring"),
+            );
+        }
+        (Ok((uring_p50, ..)), Ok((posix_p50, ..)))
+            if uring_p50.as_secs_f64() > 1.3 * posix_p50.as_secs_f64() =>
+        {
+            report.check(
+                "io backend",
+                State::Warn,
+                format!("{both}; pwrite is faster here: set disk = \"posix\""),
+            );
+        }
+        _ => report.check("io backend", State::Ok, both),
+    }
 }
 
 fn space(report: &mut Report, folder: &Path) {
