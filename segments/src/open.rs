@@ -115,6 +115,8 @@ struct Opening<'a, D, F> {
     /// Where the log stands behind the segments read so far.
     tip: Lsn,
     committed: Lsn,
+    /// The mark of the last batch walked; the next one's may not be lower. Footers may know of more.
+    mark: Lsn,
     next_batch: u64,
     previous: Digest,
 }
@@ -143,6 +145,7 @@ impl<D: Disk> Log<D> {
             recovery: Recovery::default(),
             tip: Lsn::ZERO,
             committed: Lsn::ZERO,
+            mark: Lsn::ZERO,
             next_batch: 1,
             previous: Digest::ZERO,
         };
@@ -369,7 +372,7 @@ where
         state: State,
     ) -> Result<Footer, OpenError> {
         let chain = if state == State::Sealed { Chain::Whole } else { Chain::EachBatch };
-        let mut walk = Walk::new(header, self.committed, chain);
+        let mut walk = Walk::new(header, self.mark, chain);
         let (here, later) = self.walk(&mut walk, source, header)?;
         let found = Found::of(&here).expect("the walk stopped");
         if decide(state, found, later, false) != Verdict::Clean {
@@ -431,6 +434,7 @@ where
         let doing = OpenError::disk(format!("read segment {number}"));
         let later = walk.later(source, &here).map_err(doing)?;
         self.tip = walk.tip;
+        self.mark = walk.committed;
         self.committed = self.committed.max(walk.committed).max(purged);
         self.next_batch = walk.next_batch;
         Ok((here, later))
@@ -472,7 +476,7 @@ where
         }
         let block = header.encode();
         bytes[..BLOCK].copy_from_slice(&block[..]);
-        let mut walk = Walk::new(&header, self.committed, Chain::EachBatch);
+        let mut walk = Walk::new(&header, self.mark, Chain::EachBatch);
         let (here, later) = self.walk(&mut walk, &mut &bytes[..], &header)?;
         let found = Found::of(&here).expect("the walk stopped");
         match decide(State::Active, found, later, self.tip < self.options.at_least) {
