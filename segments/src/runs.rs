@@ -1,14 +1,14 @@
 //! First rows and old keys on disk: the durable side of the ledger's port [`Table`].
 //!
 //! Everything here is a cache of the log. It is written without waiting for the disk and may be lost at any
-//! time; what must never happen is that a damaged or stale byte becomes an answer. So every block carries its
-//! number, the table's id and a CRC that is checked each time the block is read, filters and fences carry a
-//! BLAKE3 digest that is checked when they are loaded, and the manifest names what belongs together. Any doubt
-//! at opening throws all of it away: the log is replayed instead.
+//! time; what must never happen is that a damaged or stale byte becomes an answer. So every row and every block
+//! of a run has a CRC over itself, its place and the table's id, checked each time it is read; filters and
+//! fences have a BLAKE3 digest, checked when they are loaded; and the manifest names what belongs together. Any
+//! doubt throws all of it away: the log is replayed instead.
 //!
 //! ```text
-//! DIR/manifest              what is durable: rows, runs, the rows of the last unfinished block
-//! DIR/rows-<8 digits>       rows in blocks of 39, never rewritten once full
+//! DIR/manifest              what is durable: rows, runs, the rows of the last unfinished group
+//! DIR/rows-<8 digits>       rows, written in groups of 39
 //! DIR/run-<from>-<to>       (tag, row) of the rows from..to, sorted, with a filter in memory
 //! ```
 //!
@@ -45,18 +45,18 @@ use worker::{Job, Office, Runs};
 pub struct TableOptions {
     /// Names the log this is a cache of; a table of another log is thrown away.
     pub id: u64,
-    /// Blocks of one file of rows, of 4 KiB each.
-    pub piece_blocks: u64,
+    /// Groups of 39 rows in one file of rows, 4,212 bytes each.
+    pub piece_groups: u64,
     /// Whether runs are built on a thread of their own. Without it every call does its work at once, for
     /// tests and simulations.
     pub background: bool,
 }
 
 impl TableOptions {
-    /// Files of 64 MiB, in the background.
+    /// Files of 69 MB, in the background.
     #[must_use]
     pub fn new(id: u64) -> TableOptions {
-        TableOptions { id, piece_blocks: 16_384, background: true }
+        TableOptions { id, piece_groups: 16_384, background: true }
     }
 }
 
@@ -136,8 +136,8 @@ impl DiskTable {
     pub fn sync(&self) -> Result<Syncing, TableError> {
         self.check()?;
         let (reply, done) = std::sync::mpsc::channel();
-        let (pieces, tail) = self.rows.parts();
-        self.office.send(Job::Sync { rows: self.rows.len(), tail, pieces, reply })?;
+        let (files, tail) = self.rows.parts();
+        self.office.send(Job::Sync { rows: self.rows.len(), tail, files, reply })?;
         Ok(Syncing { rows: self.rows.len(), done })
     }
 
@@ -227,10 +227,9 @@ impl Table for DiskTable {
     fn demote(&mut self, upto: u64) -> Result<(), TableError> {
         assert!(self.demoted() <= upto && upto <= self.rows(), "demotion goes forward over existing rows");
         self.check()?;
-        // Whole blocks only: the last one is still being written.
-        let upto = self.rows.whole_blocks(upto);
-        let pieces = self.rows.parts().0;
-        let sent = self.office.send(Job::Demote { upto, pieces }).and_then(|()| self.refresh());
+        // Whole groups only: the last one is not in its file yet.
+        let (upto, files) = (rows::whole(upto), self.rows.parts().0);
+        let sent = self.office.send(Job::Demote { upto, files }).and_then(|()| self.refresh());
         self.guard(sent)
     }
 

@@ -147,7 +147,7 @@ mod tests {
         #[test]
         fn the_table_on_disk_keeps_the_contract(steps in steps(), background in any::<bool>()) {
             let dir = tempfile::tempdir().unwrap();
-            let options = TableOptions { id: 7, piece_blocks: 3, background };
+            let options = TableOptions { id: 7, piece_groups: 3, background };
             let table = DiskTable::open(dir.path(), &options).unwrap();
             check(table, &steps, |table| table.settle().unwrap());
         }

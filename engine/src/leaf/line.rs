@@ -48,14 +48,21 @@ impl Line {
     pub(super) fn text(&mut self, name: &'static str, value: &str) {
         self.name(name);
         self.out.push(b'"');
-        for &byte in value.as_bytes() {
-            assert!((b' '..=b'~').contains(&byte), "a leaf holds printable ASCII only");
-            if matches!(byte, b'"' | b'\\') {
-                self.out.push(b'\\');
-            }
-            self.out.push(byte);
+        let plain = |byte: &u8| (b' '..=b'~').contains(byte) && !matches!(byte, b'"' | b'\\');
+        if value.as_bytes().iter().all(plain) {
+            self.out.extend_from_slice(value.as_bytes());
+        } else {
+            value.bytes().for_each(|byte| self.escaped(byte));
         }
         self.out.push(b'"');
+    }
+
+    fn escaped(&mut self, byte: u8) {
+        assert!((b' '..=b'~').contains(&byte), "a leaf holds printable ASCII only");
+        if matches!(byte, b'"' | b'\\') {
+            self.out.push(b'\\');
+        }
+        self.out.push(byte);
     }
 
     pub(super) fn close(mut self) -> Vec<u8> {
@@ -64,7 +71,7 @@ impl Line {
     }
 
     fn name(&mut self, name: &'static str) {
-        assert!(self.last < name, "I4: members of a canonical line ascend");
+        debug_assert!(self.last < name, "I4: members of a canonical line ascend");
         self.last = name;
         self.out.push(if self.out.is_empty() { b'{' } else { b',' });
         self.out.push(b'"');

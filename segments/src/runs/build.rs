@@ -12,8 +12,9 @@ use super::manifest::RunEntry;
 use super::run::{BLOCK, BODY, DESCRIPTOR, ENTRY, MAGIC, Run, seal};
 use super::{disk, sync_dir};
 
-/// Keys of one filter at most, on average: building one takes about 30 bytes a key for a moment.
-const FILTER_KEYS: u64 = 1 << 18;
+/// Keys of one filter at most, on average: building one takes about 30 bytes a key for a moment, and smaller
+/// ones need more bits a key.
+const FILTER_KEYS: u64 = 1 << 20;
 
 /// A run being written. Entries must come sorted by tag, then row.
 pub(super) struct Builder<'a> {

@@ -1,8 +1,8 @@
 //! What of the directory is durable and belongs together.
 //!
 //! ```text
-//! magic 8, table id u64, blocks of a file of rows u64, rows u64, demoted u64, expired u64,
-//! runs u32, for each: from u64, to u64, keys u64; the rows of the unfinished block 104 bytes each;
+//! magic 8, table id u64, groups of a file of rows u64, rows u64, demoted u64, expired u64,
+//! runs u32, for each: from u64, to u64, keys u64; the rows of the unfinished group and their sums;
 //! BLAKE3 of everything before 32
 //! ```
 
@@ -11,9 +11,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use engine::codec::{DecodeError, Reader};
-use engine::ledger::{First, TableError};
+use engine::ledger::TableError;
 
-use super::rows::ROWS;
+use super::rows::tail_bytes;
 use super::{TableOptions, disk, write_whole};
 
 const MAGIC: &[u8; 8] = b"FLKIDX1\n";
@@ -47,10 +47,10 @@ impl RunEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Manifest {
     pub(super) id: u64,
-    pub(super) piece_blocks: u64,
+    pub(super) piece_groups: u64,
     /// Rows that are durable.
     pub(super) rows: u64,
-    /// Those of them in the block that is not full.
+    /// Those of them in the group that is not full.
     pub(super) tail: Vec<u8>,
     /// Rows below this are found through runs.
     pub(super) demoted: u64,
@@ -62,8 +62,8 @@ pub(super) struct Manifest {
 
 impl Manifest {
     pub(super) fn empty(options: &TableOptions) -> Manifest {
-        let TableOptions { id, piece_blocks, .. } = *options;
-        Manifest { id, piece_blocks, rows: 0, tail: Vec::new(), demoted: 0, expired: 0, runs: Vec::new() }
+        let TableOptions { id, piece_groups, .. } = *options;
+        Manifest { id, piece_groups, rows: 0, tail: Vec::new(), demoted: 0, expired: 0, runs: Vec::new() }
     }
 
     /// The directory's manifest; `None` if there is none, or it is another table's.
@@ -75,7 +75,7 @@ impl Manifest {
         };
         let damaged = |_| TableError::Damaged { part: "manifest", number: 0 };
         let manifest = Manifest::decode(&bytes).map_err(damaged)?;
-        let same = manifest.id == options.id && manifest.piece_blocks == options.piece_blocks;
+        let same = manifest.id == options.id && manifest.piece_groups == options.piece_groups;
         Ok(same.then_some(manifest))
     }
 
@@ -90,7 +90,7 @@ impl Manifest {
 
     fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        for number in [self.id, self.piece_blocks, self.rows, self.demoted, self.expired] {
+        for number in [self.id, self.piece_groups, self.rows, self.demoted, self.expired] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&(self.runs.len() as u32).to_le_bytes());
@@ -115,12 +115,12 @@ impl Manifest {
             return Err(DecodeError::OutOfBounds("magic"));
         }
         let id = reader.u64("id")?;
-        let piece_blocks = reader.u64("piece blocks")?;
+        let piece_groups = reader.u64("piece groups")?;
         let rows = reader.u64("rows")?;
         let demoted = reader.u64("demoted")?;
         let expired = reader.u64("expired")?;
         let count = reader.u32("runs")?;
-        if count > RUNS_MAX || piece_blocks == 0 || demoted > rows {
+        if count > RUNS_MAX || piece_groups == 0 || demoted > rows {
             return Err(DecodeError::OutOfBounds("manifest"));
         }
         let mut runs: Vec<RunEntry> = Vec::new();
@@ -134,10 +134,10 @@ impl Manifest {
             runs.push(run);
         }
         let tail = reader.remaining().to_vec();
-        if tail.len() as u64 != rows % ROWS * First::SIZE as u64 {
+        if tail.len() as u64 != tail_bytes(rows) {
             return Err(DecodeError::OutOfBounds("tail"));
         }
-        Ok(Manifest { id, piece_blocks, rows, tail, demoted, expired, runs })
+        Ok(Manifest { id, piece_groups, rows, tail, demoted, expired, runs })
     }
 }
 

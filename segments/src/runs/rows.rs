@@ -1,12 +1,14 @@
-//! Rows in blocks.
+//! Rows, one after the other.
 //!
 //! ```text
-//! block  39 rows of 104 bytes, number u64, table id u64, zero 20, CRC-32 of everything before u32
+//! row   104 bytes, then CRC-32 of table id u64, number u64 and the row
 //! ```
-//! A block is written once, when its 39th row arrives; until then its rows are in memory. Blocks lie one after
-//! the other in files of a fixed number of them, which have their full length from the start and are mapped.
+//! A row's place follows from its number, and its sum from its place: a row of another table or another place
+//! does not pass for this one. Rows are written 39 at a time; until then they are in memory. They lie in files
+//! of a fixed number of rows, which have their full length from the start and are mapped.
 
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,56 +18,43 @@ use memmap2::Mmap;
 
 use super::{TableOptions, disk};
 
-/// Block size, bytes.
-pub(super) const BLOCK: usize = 4096;
+/// Rows that are written together: about a page.
+pub(super) const GROUP: u64 = 39;
 
-/// Rows of a block.
-pub(super) const ROWS: u64 = 39;
+/// Bytes of a row and its sum.
+const SLOT: usize = First::SIZE + 4;
 
-/// Rows' bytes in a block.
-const BODY: usize = ROWS as usize * First::SIZE;
-
-const _: () = assert!(BODY + 8 + 8 + 20 + 4 == BLOCK);
-
-/// One file of blocks.
+/// One file of rows.
 #[derive(Debug)]
 pub(super) struct Piece {
     file: File,
     map: Mmap,
-    /// The number of its first block.
-    first: u64,
 }
 
 impl Piece {
-    fn create(dir: &Path, number: u64, blocks: u64) -> Result<Piece, TableError> {
+    fn create(dir: &Path, number: u64, rows: u64) -> Result<Piece, TableError> {
         let path = dir.join(format!("rows-{number:08}"));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = file.map_err(|error| disk("create rows", &error))?;
-        file.set_len(blocks * BLOCK as u64).map_err(|error| disk("size rows", &error))?;
-        Piece::map(file, number, blocks)
+        file.set_len(rows * SLOT as u64).map_err(|error| disk("size rows", &error))?;
+        Piece::map(file)
     }
 
-    fn open(dir: &Path, number: u64, blocks: u64) -> Result<Piece, TableError> {
+    fn open(dir: &Path, number: u64, rows: u64) -> Result<Piece, TableError> {
         let file = OpenOptions::new().read(true).write(true).open(dir.join(format!("rows-{number:08}")));
         let file = file.map_err(|error| disk("open rows", &error))?;
         let length = file.metadata().map_err(|error| disk("open rows", &error))?.len();
-        if length != blocks * BLOCK as u64 {
+        if length != rows * SLOT as u64 {
             return Err(TableError::Damaged { part: "file of rows", number });
         }
-        Piece::map(file, number, blocks)
+        Piece::map(file)
     }
 
-    fn map(file: File, number: u64, blocks: u64) -> Result<Piece, TableError> {
+    fn map(file: File) -> Result<Piece, TableError> {
         // SAFETY: the map is only read, and no one shortens the file: the directory is this table's alone, as
         // its documentation demands, and the length is set once, before.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| disk("map rows", &error))?;
-        Ok(Piece { file, map, first: number * blocks })
-    }
-
-    fn block(&self, id: u64, number: u64) -> Result<&[u8], TableError> {
-        let offset = (number - self.first) as usize * BLOCK;
-        let block = self.map.get(offset..offset + BLOCK).ok_or(damaged(number))?;
-        if is_block(block, id, number) { Ok(&block[..BODY]) } else { Err(damaged(number)) }
+        Ok(Piece { file, map })
     }
 
     pub(super) fn sync(&self) -> Result<(), TableError> {
@@ -73,15 +62,48 @@ impl Piece {
     }
 }
 
-/// All rows, those of the last unfinished block in memory.
+/// The files, as far as whole groups of rows are in them.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    id: u64,
+    piece_rows: u64,
+    pieces: Vec<Arc<Piece>>,
+}
+
+impl Files {
+    fn row(&self, number: u64) -> Result<First, TableError> {
+        let piece = usize::try_from(number / self.piece_rows).ok().and_then(|piece| self.pieces.get(piece));
+        let start = (number % self.piece_rows) as usize * SLOT;
+        let slot = piece.and_then(|piece| piece.map.get(start..start + SLOT));
+        read(slot.unwrap_or_default(), self.id, number)
+    }
+
+    /// Reads the rows of a range.
+    pub(super) fn each(
+        &self,
+        range: Range<u64>,
+        take: &mut dyn FnMut(u64, &First),
+    ) -> Result<(), TableError> {
+        for number in range {
+            take(number, &self.row(number)?);
+        }
+        Ok(())
+    }
+
+    /// Makes the rows from `from` on durable.
+    pub(super) fn sync(&self, from: u64) -> Result<(), TableError> {
+        let first = usize::try_from(from / self.piece_rows).unwrap_or(usize::MAX);
+        self.pieces.iter().skip(first).try_for_each(|piece| piece.sync())
+    }
+}
+
+/// All rows, those of the last unfinished group in memory.
 #[derive(Debug)]
 pub(super) struct Rows {
     dir: PathBuf,
-    id: u64,
-    piece_blocks: u64,
-    pieces: Vec<Arc<Piece>>,
+    files: Files,
     len: u64,
-    /// The unfinished block's rows.
+    /// The unfinished group's rows, with their sums.
     tail: Vec<u8>,
 }
 
@@ -93,18 +115,15 @@ impl Rows {
         len: u64,
         tail: &[u8],
     ) -> Result<Rows, TableError> {
-        assert_eq!(tail.len() as u64, len % ROWS * First::SIZE as u64, "the manifest was checked");
-        let mut rows = Rows {
-            dir: dir.to_path_buf(),
-            id: options.id,
-            piece_blocks: options.piece_blocks,
-            pieces: Vec::new(),
-            len,
-            tail: tail.to_vec(),
-        };
-        for piece in 0..(len / ROWS).div_ceil(options.piece_blocks) {
-            rows.pieces.push(Arc::new(Piece::open(dir, piece, options.piece_blocks)?));
+        assert_eq!(tail.len() as u64, tail_bytes(len), "the manifest was checked");
+        let piece_rows = options.piece_groups * GROUP;
+        let mut pieces = Vec::new();
+        for piece in 0..whole(len).div_ceil(piece_rows) {
+            pieces.push(Arc::new(Piece::open(dir, piece, piece_rows)?));
         }
+        let files = Files { id: options.id, piece_rows, pieces };
+        let rows = Rows { dir: dir.to_path_buf(), files, len, tail: tail.to_vec() };
+        (whole(len)..len).try_for_each(|number| rows.get(number).map(drop))?;
         Ok(rows)
     }
 
@@ -112,124 +131,88 @@ impl Rows {
         self.len
     }
 
-    /// The rows up to `upto` that stand in finished blocks.
-    pub(super) fn whole_blocks(&self, upto: u64) -> u64 {
-        upto.min(self.len) / ROWS * ROWS
-    }
-
     /// The files, and the rows that are not in them yet.
-    pub(super) fn parts(&self) -> (Vec<Arc<Piece>>, Vec<u8>) {
-        (self.pieces.clone(), self.tail.clone())
+    pub(super) fn parts(&self) -> (Files, Vec<u8>) {
+        (self.files.clone(), self.tail.clone())
     }
 
     pub(super) fn push(&mut self, row: &First) -> Result<u64, TableError> {
-        self.tail.extend_from_slice(&row.encode());
-        if self.tail.len() == BODY {
-            self.write_block(self.len / ROWS)?;
+        let bytes = row.encode();
+        self.tail.extend_from_slice(&bytes);
+        self.tail.extend_from_slice(&sum(&bytes, self.files.id, self.len).to_le_bytes());
+        if self.tail.len() as u64 == GROUP * SLOT as u64 {
+            self.write_group(whole(self.len))?;
             self.tail.clear();
         }
         self.len += 1;
         Ok(self.len - 1)
     }
 
-    fn write_block(&mut self, number: u64) -> Result<(), TableError> {
-        let piece = number / self.piece_blocks;
-        if piece == self.pieces.len() as u64 {
-            self.pieces.push(Arc::new(Piece::create(&self.dir, piece, self.piece_blocks)?));
+    fn write_group(&mut self, first: u64) -> Result<(), TableError> {
+        let piece_rows = self.files.piece_rows;
+        let piece = first / piece_rows;
+        if piece == self.files.pieces.len() as u64 {
+            self.files.pieces.push(Arc::new(Piece::create(&self.dir, piece, piece_rows)?));
         }
-        let piece = &self.pieces[piece as usize];
-        let block = seal(&self.tail, self.id, number);
-        let offset = (number - piece.first) * BLOCK as u64;
-        piece.file.write_all_at(&block, offset).map_err(|error| disk("write rows", &error))
+        let offset = first % piece_rows * SLOT as u64;
+        let file = &self.files.pieces[piece as usize].file;
+        file.write_all_at(&self.tail, offset).map_err(|error| disk("write rows", &error))
     }
 
     pub(super) fn get(&self, number: u64) -> Result<First, TableError> {
         if number >= self.len {
             return Err(TableError::NoSuchRow(number));
         }
-        let block = number / ROWS;
-        let rows = if block == self.len / ROWS {
-            &self.tail
-        } else {
-            read_block(&self.pieces, self.id, self.piece_blocks, block)?
-        };
-        decode(rows, number)
+        if number < whole(self.len) {
+            return self.files.row(number);
+        }
+        let start = (number % GROUP) as usize * SLOT;
+        read(&self.tail[start..start + SLOT], self.files.id, number)
     }
 
     pub(super) fn each(&self, from: u64, take: &mut dyn FnMut(u64, &First)) -> Result<(), TableError> {
-        each(&self.pieces, self.id, self.piece_blocks, from..self.len / ROWS * ROWS, take)?;
-        for number in from.max(self.len / ROWS * ROWS)..self.len {
-            take(number, &decode(&self.tail, number)?);
+        for number in from..self.len {
+            take(number, &self.get(number)?);
         }
         Ok(())
     }
 
-    /// Forgets the rows at and beyond `len`. Their blocks stay and are written again with the same rows.
+    /// Forgets the rows at and beyond `len`. They stay in the files and are written again with the same rows.
     pub(super) fn rewind(&mut self, len: u64) -> Result<(), TableError> {
-        let block = len / ROWS;
-        let kept = (len % ROWS) as usize * First::SIZE;
-        if block == self.len / ROWS {
-            self.tail.truncate(kept);
-        } else {
-            self.tail = read_block(&self.pieces, self.id, self.piece_blocks, block)?[..kept].to_vec();
+        let mut tail = Vec::with_capacity(GROUP as usize * SLOT);
+        for number in whole(len)..len {
+            let bytes = self.get(number)?.encode();
+            tail.extend_from_slice(&bytes);
+            tail.extend_from_slice(&sum(&bytes, self.files.id, number).to_le_bytes());
         }
-        self.len = len;
+        (self.len, self.tail) = (len, tail);
         Ok(())
     }
 }
 
-/// Reads the rows of a range that stands in finished blocks.
-pub(super) fn each(
-    pieces: &[Arc<Piece>],
-    id: u64,
-    piece_blocks: u64,
-    range: std::ops::Range<u64>,
-    take: &mut dyn FnMut(u64, &First),
-) -> Result<(), TableError> {
-    let mut number = range.start;
-    while number < range.end {
-        let rows = read_block(pieces, id, piece_blocks, number / ROWS)?;
-        let end = (number / ROWS * ROWS + ROWS).min(range.end);
-        for number in number..end {
-            take(number, &decode(rows, number)?);
-        }
-        number = end;
+/// The rows of `len` that stand in whole groups.
+pub(super) fn whole(len: u64) -> u64 {
+    len / GROUP * GROUP
+}
+
+/// Bytes of the rows of `len` that do not.
+pub(super) fn tail_bytes(len: u64) -> u64 {
+    len % GROUP * SLOT as u64
+}
+
+fn read(slot: &[u8], id: u64, number: u64) -> Result<First, TableError> {
+    let damaged = TableError::Damaged { part: "row", number };
+    let Some((row, rest)) = slot.split_first_chunk::<{ First::SIZE }>() else { return Err(damaged) };
+    if *rest != sum(row, id, number).to_le_bytes() {
+        return Err(damaged);
     }
-    Ok(())
+    First::decode(row).map_err(|_| damaged)
 }
 
-fn read_block(pieces: &[Arc<Piece>], id: u64, piece_blocks: u64, number: u64) -> Result<&[u8], TableError> {
-    let piece = usize::try_from(number / piece_blocks).ok().and_then(|piece| pieces.get(piece));
-    piece.ok_or(damaged(number))?.block(id, number)
-}
-
-fn decode(rows: &[u8], number: u64) -> Result<First, TableError> {
-    let start = (number % ROWS) as usize * First::SIZE;
-    let row = rows.get(start..).and_then(|rows| rows.first_chunk::<{ First::SIZE }>());
-    let first = row.map(First::decode);
-    match first {
-        Some(Ok(first)) => Ok(first),
-        Some(Err(_)) | None => Err(TableError::Damaged { part: "row", number }),
-    }
-}
-
-fn damaged(number: u64) -> TableError {
-    TableError::Damaged { part: "block of rows", number }
-}
-
-fn seal(rows: &[u8], id: u64, number: u64) -> [u8; BLOCK] {
-    let mut block = [0; BLOCK];
-    block[..BODY].copy_from_slice(rows);
-    block[BODY..BODY + 8].copy_from_slice(&number.to_le_bytes());
-    block[BODY + 8..BODY + 16].copy_from_slice(&id.to_le_bytes());
-    let sum = crc32fast::hash(&block[..BLOCK - 4]);
-    block[BLOCK - 4..].copy_from_slice(&sum.to_le_bytes());
-    block
-}
-
-fn is_block(block: &[u8], id: u64, number: u64) -> bool {
-    let trailer = &block[BODY..];
-    trailer[..8] == number.to_le_bytes()
-        && trailer[8..16] == id.to_le_bytes()
-        && block[BLOCK - 4..] == crc32fast::hash(&block[..BLOCK - 4]).to_le_bytes()
+fn sum(row: &[u8; First::SIZE], id: u64, number: u64) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&id.to_le_bytes());
+    hasher.update(&number.to_le_bytes());
+    hasher.update(row);
+    hasher.finalize()
 }

@@ -1,14 +1,15 @@
 //! One immutable sorted run.
 //!
 //! ```text
-//! header   one block: magic 8, table id u64, from u64, to u64, keys u64, blocks u64, index length u64,
+//! header   1024 bytes: magic 8, table id u64, from u64, to u64, keys u64, blocks u64, index length u64,
 //!          BLAKE3 of the index 32, zeros, BLAKE3 of the header before 32
-//! data     blocks of 313 entries: tag u64 big-endian, row 5 bytes little-endian; the last one is filled
-//!          with 0xff; then number u32, table id u64, to u64, three bytes 0xff, CRC-32 of all before u32
+//! data     blocks of 78 entries: tag u64 big-endian, row 5 bytes little-endian; what is not an entry is 0xff;
+//!          then CRC-32 of table id u64, to u64, number of the block u64 and the block before it
 //! index    fences: the first tag of each block u64; partitions u32; for each its filter's length u32;
 //!          then the filters: descriptor 20, fingerprints u16 each
 //! ```
-//! Fences and filters are held in memory, about 2.4 bytes a key. A filter covers the tags of one value of
+//! Fences and filters are held in memory, about 2.4 bytes a key. Blocks are small because a lookup reads and
+//! checks a whole one. A filter covers the tags of one value of
 //! their first bits, so that building one needs little memory whatever the size of the run.
 
 use std::fs::File;
@@ -22,17 +23,17 @@ use xorf::{BinaryFuse16Ref, Filter, FilterRef};
 use super::disk;
 use super::manifest::RunEntry;
 
-pub(super) const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 1024;
 pub(super) const ENTRY: usize = 13;
 /// Entries of a block.
-pub(super) const ENTRIES: usize = 313;
+pub(super) const ENTRIES: usize = 78;
 pub(super) const BODY: usize = ENTRY * ENTRIES;
 /// Bytes of a filter before its fingerprints.
 pub(super) const DESCRIPTOR: usize = 20;
 pub(super) const MAGIC: &[u8; 8] = b"FLKRUN1\n";
 const HEADER: usize = 8 * 7 + 32;
 
-const _: () = assert!(BODY + 8 + 15 + 4 == BLOCK);
+const _: () = assert!(BODY + 4 <= BLOCK && BODY + ENTRY + 4 > BLOCK);
 
 /// An open run.
 #[derive(Debug)]
@@ -202,18 +203,23 @@ fn first_fence_at(fences: &[u64], tag: u64) -> usize {
 
 /// Closes a data block: what follows the entries.
 pub(super) fn seal(block: &mut [u8; BLOCK], id: u64, to: u64, number: usize) {
-    block[BODY..BODY + 4].copy_from_slice(&(number as u32).to_le_bytes());
-    block[BODY + 4..BODY + 12].copy_from_slice(&id.to_le_bytes());
-    block[BODY + 12..BODY + 20].copy_from_slice(&to.to_le_bytes());
-    let sum = crc32fast::hash(&block[..BLOCK - 4]);
+    let sum = sum(block, id, to, number);
     block[BLOCK - 4..].copy_from_slice(&sum.to_le_bytes());
 }
 
 fn is_block(block: &[u8; BLOCK], id: u64, to: u64, number: usize) -> bool {
-    block[BODY..BODY + 4] == (number as u32).to_le_bytes()
-        && block[BODY + 4..BODY + 12] == id.to_le_bytes()
-        && block[BODY + 12..BODY + 20] == to.to_le_bytes()
-        && block[BLOCK - 4..] == crc32fast::hash(&block[..BLOCK - 4]).to_le_bytes()
+    block[BLOCK - 4..] == sum(block, id, to, number).to_le_bytes()
+}
+
+fn sum(block: &[u8; BLOCK], id: u64, to: u64, number: usize) -> u32 {
+    let mut place = [0; 24];
+    place[..8].copy_from_slice(&id.to_le_bytes());
+    place[8..16].copy_from_slice(&to.to_le_bytes());
+    place[16..].copy_from_slice(&(number as u64).to_le_bytes());
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&place);
+    hasher.update(&block[..BLOCK - 4]);
+    hasher.finalize()
 }
 
 impl Filters {
@@ -236,7 +242,10 @@ impl Filters {
             start = start.checked_add(length)?;
             rest = after;
         }
-        if rest.len() != start as usize {
+        let whole = |&(start, length): &(u32, u32)| {
+            length == 0 || is_filter(&rest[start as usize..(start + length) as usize])
+        };
+        if rest.len() != start as usize || !parts.iter().all(whole) {
             return None;
         }
         Some(Filters::hold(count.trailing_zeros(), parts, rest))
@@ -260,6 +269,18 @@ impl Filters {
         let (descriptor, fingerprints) = filter.split_at(DESCRIPTOR);
         BinaryFuse16Ref::from_dma(descriptor, fingerprints).contains(&tag)
     }
+}
+
+/// Whether every place a filter's numbers can point to lies in its fingerprints.
+fn is_filter(filter: &[u8]) -> bool {
+    let (descriptor, fingerprints) = filter.split_at(DESCRIPTOR);
+    let number = |at: usize| u32::from_le_bytes(*descriptor[at..].first_chunk().expect("within 20 bytes"));
+    let [segment, mask, segments] = [number(8), number(12), number(16)];
+    segment.is_power_of_two()
+        && mask == segment - 1
+        && segments.is_multiple_of(segment)
+        && segments > 0
+        && u64::from(segments) + 2 * u64::from(segment) == fingerprints.len() as u64 / 2
 }
 
 #[cfg(test)]

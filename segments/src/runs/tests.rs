@@ -25,7 +25,7 @@ fn row(number: u64) -> First {
 }
 
 fn options() -> TableOptions {
-    TableOptions { id: 11, piece_blocks: 4, background: false }
+    TableOptions { id: 11, piece_groups: 4, background: false }
 }
 
 fn push(table: &mut DiskTable, upto: u64) {
@@ -152,7 +152,7 @@ fn a_damaged_byte_never_becomes_an_answer() {
         // Every byte of the manifest, a spread of the others with both ends of each block.
         let step = if name == "manifest" { 3 } else { 523 };
         let places =
-            (0..length).step_by(step).chain((0..length).step_by(4096).flat_map(|at| [at, at + 4095]));
+            (0..length).step_by(step).chain((0..length).step_by(1024).flat_map(|at| [at, at + 1023]));
         for at in places.filter(|&at| at < length) {
             let image = other.path().join("image");
             copy(dir.path(), &image);
@@ -182,7 +182,7 @@ fn a_damaged_byte_never_becomes_an_answer() {
             *verdicts.entry(verdict).or_default() += 1;
         }
     }
-    // Unused blocks of the last file of rows are the only bytes that may be wrong unnoticed.
+    // The unused end of the last file of rows is the only place where a byte may be wrong unnoticed.
     assert!(verdicts["thrown away"] > 20 && verdicts["noticed"] > 20, "{verdicts:?}");
 }
 

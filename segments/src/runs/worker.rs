@@ -11,7 +11,7 @@ use engine::ledger::TableError;
 
 use super::build::Builder;
 use super::manifest::{Manifest, RunEntry};
-use super::rows::{self, Piece, ROWS};
+use super::rows::{Files, GROUP, whole};
 use super::run::Run;
 use super::{TableOptions, disk};
 
@@ -26,9 +26,9 @@ pub(super) struct Runs {
 
 /// What the table asks for.
 pub(super) enum Job {
-    Demote { upto: u64, pieces: Vec<Arc<Piece>> },
+    Demote { upto: u64, files: Files },
     Expire { row: u64 },
-    Sync { rows: u64, tail: Vec<u8>, pieces: Vec<Arc<Piece>>, reply: Sender<Result<(), TableError>> },
+    Sync { rows: u64, tail: Vec<u8>, files: Files, reply: Sender<Result<(), TableError>> },
     Rewind { rows: u64, tail: Vec<u8>, reply: Sender<Result<(), TableError>> },
     Settle { reply: Sender<Result<(), TableError>> },
 }
@@ -160,13 +160,13 @@ impl Worker {
     /// Does one job. After the first error none is done any more.
     fn handle(&mut self, job: Job) {
         match job {
-            Job::Demote { upto, pieces } => {
-                let done = self.demote(upto, &pieces);
+            Job::Demote { upto, files } => {
+                let done = self.demote(upto, &files);
                 self.note(done);
             }
             Job::Expire { row } => self.manifest.expired = self.manifest.expired.max(row),
-            Job::Sync { rows, tail, pieces, reply } => {
-                self.answer(&reply, |worker| worker.sync(rows, tail, &pieces))
+            Job::Sync { rows, tail, files, reply } => {
+                self.answer(&reply, |worker| worker.sync(rows, tail, &files))
             }
             Job::Rewind { rows, tail, reply } => self.answer(&reply, |worker| worker.rewind(rows, tail)),
             Job::Settle { reply } => self.answer(&reply, |_| Ok(())),
@@ -193,20 +193,20 @@ impl Worker {
         }
     }
 
-    fn demote(&mut self, upto: u64, pieces: &[Arc<Piece>]) -> Result<(), TableError> {
+    fn demote(&mut self, upto: u64, files: &Files) -> Result<(), TableError> {
         let from = self.manifest.demoted;
         if self.failed || upto <= from {
             return Ok(());
         }
-        assert_eq!(upto % ROWS, 0, "the table demotes whole blocks");
+        assert_eq!(upto % GROUP, 0, "the table demotes whole groups");
         let mut keys = Vec::with_capacity((upto - from) as usize);
         let first = from.max(self.manifest.expired.min(upto));
-        rows::each(pieces, self.manifest.id, self.manifest.piece_blocks, first..upto, &mut |row, first| {
+        files.each(first..upto, &mut |row, first| {
             keys.push((first.tag(), row));
         })?;
         keys.sort_unstable();
         // The rows a run speaks about are durable before it is.
-        self.sync_rows(upto, Vec::new(), pieces)?;
+        self.sync_rows(upto, Vec::new(), files)?;
         let mut run = Builder::new(&self.dir, self.manifest.id, from, upto, keys.len() as u64)?;
         keys.iter().try_for_each(|&(tag, row)| run.push(tag, row))?;
         self.runs.push(Arc::new(run.finish()?));
@@ -240,18 +240,17 @@ impl Worker {
         Ok(true)
     }
 
-    fn sync(&mut self, rows: u64, tail: Vec<u8>, pieces: &[Arc<Piece>]) -> Result<(), TableError> {
-        self.sync_rows(rows, tail, pieces)?;
+    fn sync(&mut self, rows: u64, tail: Vec<u8>, files: &Files) -> Result<(), TableError> {
+        self.sync_rows(rows, tail, files)?;
         self.commit()
     }
 
-    /// Makes rows durable in their files; those of the unfinished block go into the manifest.
-    fn sync_rows(&mut self, rows: u64, tail: Vec<u8>, pieces: &[Arc<Piece>]) -> Result<(), TableError> {
+    /// Makes rows durable in their files; those of the unfinished group go into the manifest.
+    fn sync_rows(&mut self, rows: u64, tail: Vec<u8>, files: &Files) -> Result<(), TableError> {
         if rows <= self.manifest.rows {
             return Ok(());
         }
-        let first = self.manifest.rows / ROWS / self.manifest.piece_blocks;
-        pieces.iter().skip(first as usize).try_for_each(|piece| piece.sync())?;
+        files.sync(self.manifest.rows)?;
         self.manifest.rows = rows;
         self.manifest.tail = tail;
         Ok(())
@@ -266,10 +265,11 @@ impl Worker {
         while self.runs.last().is_some_and(|run| run.entry.to > rows) {
             self.runs.pop();
         }
-        let covered = self.runs.last().map_or(0, |run| run.entry.to);
-        let demoted =
-            if self.runs.is_empty() { self.manifest.expired.min(rows / ROWS * ROWS) } else { covered };
-        self.manifest.demoted = self.manifest.demoted.min(demoted).min(self.manifest.rows);
+        if self.manifest.demoted > rows {
+            // Without runs nothing is covered but what has expired.
+            let covered = self.runs.last().map(|run| run.entry.to);
+            self.manifest.demoted = covered.unwrap_or(whole(self.manifest.expired.min(rows)));
+        }
         self.commit()
     }
 
