@@ -1,5 +1,7 @@
 //! Every bound in the system, with its reason, and how the bounds relate.
 //!
+//! L1 bounded: no queue, loop or allocation without a limit from here (or from the server's settings).
+//!
 //! They are part of the format: all nodes of all regions and every auditor share them, and a stranger with
 //! other limits is refused by [`fingerprint`]. What one process may tune lives in the server's settings.
 

@@ -71,7 +71,7 @@ impl Line {
     }
 
     fn name(&mut self, name: &'static str) {
-        debug_assert!(self.last < name, "I4: members of a canonical line ascend");
+        debug_assert!(self.last < name, "members of a canonical line ascend");
         self.last = name;
         self.out.push(if self.out.is_empty() { b'{' } else { b',' });
         self.out.push(b'"');

@@ -97,7 +97,8 @@ impl<T: Table> Ledger<T> {
     ) {
         let mut verdict = (false, false);
         if let Outcome::First { row, .. } = outcome {
-            let sound = refusal(judged).expect("I1: only a sound submission reaches the index");
+            assert!(matches!(judged, Judged::Sound(_)), "I1: only a sound submission reaches the index");
+            let Judged::Sound(sound) = judged else { unreachable!("asserted just now") };
             verdict = (sound.verdict.accepted, sound.verdict.escalated);
             assert_eq!(*row, self.table.rows(), "I2: decided as first in another state");
             self.push(&self.first(lsn, nth, &envelope.tenant, sound));
