@@ -9,10 +9,12 @@
 //! `handloop` and `echo` (the two ceilings), `load` (the generator), then one file per group of rows.
 
 mod against;
+mod append;
 mod bodies;
 mod context;
 mod echo;
 mod flkd;
+mod front;
 mod growth;
 mod handloop;
 mod honest;
@@ -42,6 +44,9 @@ type Group = (&'static [&'static str], fn(&Context) -> Vec<Row>);
 
 /// All groups, in the order in which they run.
 const GROUPS: &[Group] = &[
+    (&["P1"], append::rows),
+    (&["P2"], peers::rows),
+    (&["P3"], append::burnt),
     (&["P5"], ingest::single),
     (&["P6"], against::rows),
     (&["P7"], ingest::batches),

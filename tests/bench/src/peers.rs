@@ -1,7 +1,11 @@
-//! Append engines of others, run by the `peers` binary of the workspace beside this crate.
+//! P2: append engines of others behind the same kind of group commit, run by the `peers` binary of the workspace
+//! beside this crate.
 
-use crate::context::Context;
+use crate::append::Appends;
+use crate::context::{Context, remove};
 use crate::process::tied;
+use crate::rows::{Bound, Row, command, figure};
+use crate::stats::{Sample, alternate};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::io;
@@ -17,4 +21,49 @@ pub fn run<S: AsRef<OsStr>>(context: &Context, args: &[S]) -> io::Result<Value> 
         return Err(io::Error::other(String::from_utf8_lossy(&out.stderr).trim().to_owned()));
     }
     serde_json::from_slice(&out.stdout).map_err(io::Error::other)
+}
+
+/// Clients of the row.
+const CLIENTS: usize = 256;
+
+fn append(context: &Context, engine: &str, seconds: f64) -> io::Result<Sample> {
+    let dir = context.fresh("peer")?;
+    let args = ["append", engine, &dir.to_string_lossy(), &CLIENTS.to_string(), &seconds.to_string()];
+    let line = run(context, &args)?;
+    remove(&dir)?;
+    let number = |name: &str| line[name].as_f64().unwrap_or(f64::NAN);
+    Ok(Sample::new(number("rate")).with("p50 us", number("p50_us")).with("p99 us", number("p99_us")))
+}
+
+/// The three rows.
+pub fn rows(context: &Context) -> Vec<Row> {
+    let bounds = [("raft-engine", 10.0), ("fjall", 5.0), ("sqlite", 5.0)];
+    bounds
+        .into_iter()
+        .map(|(engine, floor)| {
+            let what = format!("append, C={CLIENTS}, against {engine} with a group commit in front");
+            let measured = context.device.flushed(|| {
+                let ours = Appends::new(context);
+                alternate(
+                    context.runs,
+                    || ours.run(CLIENTS, context.seconds),
+                    || append(context, engine, context.seconds),
+                )
+            });
+            match measured {
+                Err(why) => Row::refused("P2", what, why),
+                Ok((pair, _)) => Row {
+                    id: "P2",
+                    what,
+                    ours: format!("{} records/s", figure(pair.ours())),
+                    reference: format!("{engine}: {} records/s", figure(pair.reference())),
+                    value: pair.ratio(),
+                    bound: Bound::AtLeast { floor, moonshot: None },
+                    command: command("P2"),
+                    notes: pair.notes(),
+                    refused: None,
+                },
+            }
+        })
+        .collect()
 }
