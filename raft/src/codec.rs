@@ -57,7 +57,7 @@ pub(crate) fn decode_entry(lsn: Lsn, term: u64, body: &[u8]) -> io::Result<Entry
     let payload = match record.payload {
         engine::event::Payload::Blank => Payload::Blank,
         engine::event::Payload::Events(events) => {
-            Payload::Normal(Data::new(body.to_vec(), Batch { events, local: None }, None))
+            Payload::Normal(Data::new(body.to_vec(), Batch { events: events.into(), local: None }, None))
         }
         engine::event::Payload::Membership(bytes) => Payload::Membership(decode_membership(&bytes)?),
     };
@@ -193,7 +193,10 @@ mod tests {
         let nodes = BTreeMap::from([(1, BasicNode::new("a:1")), (2, BasicNode::new(""))]);
         let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
         let bytes = encode_membership(&membership);
-        assert_eq!(hex(&bytes), "0101010000000000000002010000000000000003 00613a3102000000000000000000".replace(' ', ""));
+        assert_eq!(
+            hex(&bytes),
+            "0101010000000000000002010000000000000003 00613a3102000000000000000000".replace(' ', "")
+        );
         assert_eq!(decode_membership(&bytes).unwrap(), membership);
         let none = Membership::default();
         assert_eq!(decode_membership(&encode_membership(&none)).unwrap(), none);

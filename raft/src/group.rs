@@ -26,7 +26,7 @@ use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError,
 use openraft::impls::{BasicNode, OneshotResponder};
 use openraft::type_config::alias::OneshotReceiverOf;
 use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
-use segments::{Disk, Log};
+use segments::{Disk, FRAME_HEADER};
 use tokio::sync::Semaphore;
 
 use crate::batch::Batch;
@@ -48,19 +48,21 @@ const BUDGET_UNIT: usize = 1024;
 pub struct GroupConfig {
     /// This node. Never reused with another disk.
     pub node: u64,
-    /// Which log to open, and how large its segments are.
+    /// Which log to open, and how. Where replay begins and how far the log must reach, the machine says.
     pub log: segments::Options,
     /// Encoded bytes of batches submitted and not yet out of memory, at most. At least one largest
     /// record.
     pub in_flight_bytes: usize,
     /// Batches submitted and not yet out of memory, at most.
     pub in_flight_batches: usize,
+    /// Name of the disk given to [`Group::open`], for [`Metrics`].
+    pub backend: &'static str,
 }
 
 impl GroupConfig {
     /// The defaults: 64 MiB and 1024 batches in flight.
     pub fn new(node: u64, log: segments::Options) -> GroupConfig {
-        GroupConfig { node, log, in_flight_bytes: 64 << 20, in_flight_batches: 1024 }
+        GroupConfig { node, log, in_flight_bytes: 64 << 20, in_flight_batches: 1024, backend: "" }
     }
 }
 
@@ -73,6 +75,9 @@ pub struct Group<R: Runtime = Tokio> {
     batches: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
     backend: &'static str,
+    /// Largest record that fits the log's segments.
+    record_max: usize,
+    recovery: segments::Recovery,
 }
 
 impl Group<Tokio> {
@@ -84,7 +89,11 @@ impl Group<Tokio> {
     ///
     /// # Errors
     /// See [`OpenError`]; nothing has been promised to anybody then.
-    pub async fn open<D>(config: GroupConfig, disk: D, machine: impl Machine) -> Result<Group<Tokio>, OpenError>
+    pub async fn open<D>(
+        config: GroupConfig,
+        disk: D,
+        machine: impl Machine,
+    ) -> Result<Group<Tokio>, OpenError>
     where
         D: Disk + Send + 'static,
     {
@@ -111,17 +120,22 @@ impl<R: Runtime> Group<R> {
         machine: impl Machine,
         host: impl FnOnce(LogActor<D, R>) -> io::Result<()>,
     ) -> Result<Group<R>, OpenError> {
-        assert!(config.in_flight_bytes >= RECORD_BYTES_MAX && config.in_flight_batches > 0, "L1: no room for one batch");
-        let mut recovered = Recovered::default();
-        let (log, _) = Log::open(disk, &config.log, &mut |frame| recovered.see(frame))?;
-        let backend = log.backend();
-        let end = recovered.last.map_or(Lsn::ZERO, |id| lsn_of(id.index));
+        assert!(
+            config.in_flight_bytes >= RECORD_BYTES_MAX && config.in_flight_batches > 0,
+            "L1: no room for one batch"
+        );
+        // What the machine holds need not be read again, and proves how far the log once was.
+        let from = machine.standing().lsn;
+        let options = segments::Options { replay_from: from, at_least: from, ..config.log };
+        let (log, recovered, recovery) = Recovered::open(disk, &options)?;
         let fresh = recovered.last.is_none();
+        let end = log.tip();
+        let record_max = RECORD_BYTES_MAX.min(log.largest_frame() - FRAME_HEADER);
         // Twice what is let in: votes and the like must never wait behind proposals.
         let bound = Bound { items: 2 * config.in_flight_batches, bytes: 2 * config.in_flight_bytes };
         let shared = Shared::new(config.node, bound, recovered);
         let machine = StateMachine::new(Box::new(machine), shared.clone())?;
-        host(LogActor::new(log, end, shared.clone()))?;
+        host(LogActor::new(log, options.depth, shared.clone()))?;
 
         let store = LogStore(shared.clone());
         let raft = Raft::new(config.node, Arc::new(raft_config()?), NoTransport, store, machine)
@@ -134,7 +148,9 @@ impl<R: Runtime> Group<R> {
             bytes: Arc::new(Semaphore::new(config.in_flight_bytes / BUDGET_UNIT)),
             batches: Arc::new(Semaphore::new(config.in_flight_batches)),
             thread: Mutex::new(None),
-            backend,
+            backend: config.backend,
+            record_max,
+            recovery,
         };
         if fresh {
             group.found().await?;
@@ -161,9 +177,18 @@ impl<R: Runtime> Group<R> {
         let led = self.raft.wait(None).state(ServerState::Leader, "the only voter leads").await;
         led.map_err(|error| stopped(&error))?;
         // One more than what was there: the new leader's own first entry.
-        let applied = self.raft.wait(None).applied_index_at_least(index_of(end.next()), "the machine is caught up").await;
+        let applied = self
+            .raft
+            .wait(None)
+            .applied_index_at_least(index_of(end.next()), "the machine is caught up")
+            .await;
         applied.map_err(|error| stopped(&error))?;
         Ok(())
+    }
+
+    /// What opening the log found and did.
+    pub fn recovery(&self) -> &segments::Recovery {
+        &self.recovery
     }
 
     /// This node.
@@ -179,7 +204,7 @@ impl<R: Runtime> Group<R> {
     /// Every error but [`ProposeError::Unknown`] means that nothing was or will be written.
     pub async fn submit(&self, batch: Batch) -> Result<Pending<R>, ProposeError> {
         let data = self.encode(batch).await?;
-        if !self.shared.has_room(data.record().len()) {
+        if self.shared.progress.full() {
             return Err(ProposeError::NoSpace);
         }
         let (responder, answer) = OneshotResponder::new_pair();
@@ -198,7 +223,7 @@ impl<R: Runtime> Group<R> {
     /// Check the bounds of `batch`, encode it, and take its share of what may be in flight.
     async fn encode(&self, batch: Batch) -> Result<Data, ProposeError> {
         let (events, bytes) = (batch.events.len(), batch.weight());
-        if events == 0 || events > RECORD_EVENTS_MAX || bytes > RECORD_BYTES_MAX {
+        if events == 0 || events > RECORD_EVENTS_MAX || bytes > self.record_max {
             return Err(ProposeError::OutOfBounds { events, bytes });
         }
         // Units round up, so that many small batches cannot outgrow the budget.
@@ -251,6 +276,7 @@ impl<R: Runtime> Group<R> {
             bytes: progress.bytes(),
             sync: progress.sync_histogram(),
             backend: self.backend,
+            full: progress.full(),
             failed: progress.failed(),
         }
     }

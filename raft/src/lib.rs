@@ -8,10 +8,26 @@
 //! holds them together), `log_actor` (the one writer of the log), `log_store` (Raft's view of it).
 
 mod batch;
+mod codec;
+mod error;
+mod group;
+mod log_actor;
+mod log_store;
 mod machine;
+mod mailbox;
 mod metrics;
 mod progress;
+mod state_machine;
+mod transport;
+mod types;
 
-pub use batch::{Batch, Local};
+pub use batch::{Batch, Local, weight};
+pub use error::{Failure, OpenError, ProposeError, ReadError};
+pub use group::{Group, GroupConfig, Pending};
+pub use log_actor::LogActor;
 pub use machine::{Machine, Standing};
 pub use metrics::{Metrics, Role, SYNC_EDGES_US, SyncHistogram};
+pub use types::{Runtime, Tokio};
+
+#[cfg(test)]
+mod suite;

@@ -9,6 +9,8 @@
 //! - S3 (once-failed-stays-failed): after the first failed write or sync every request fails, also
 //!   those that were queued before it, until the process has been restarted and has recovered.
 //!
+//! - F8: a full disk is not a failure. What does not fit waits, in order, and the group refuses more.
+//!
 //! [`LogActor::step`] holds all of the logic and knows no thread. [`spawn_thread`] runs it on a
 //! thread of its own; the simulator runs it as a task.
 
@@ -19,41 +21,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
 
 use engine::log::Lsn;
 use openraft::storage::IOFlushed;
 use openraft::type_config::alias::OneshotSenderOf;
 use openraft_rt::{Instant, OneshotSender};
-use segments::{Disk, Frame, Log, LogError, Ticket};
+use segments::{Disk, Frame, Kind, Log, LogError, Ticket};
 
 use crate::codec::Body;
 use crate::log_store::Shared;
 use crate::types::{Runtime, Types};
 
-/// Frame kinds in the log. Pinned: they stand on disk.
-pub mod kind {
-    /// One Raft entry; lsn and term are the entry's.
-    pub const ENTRY: u8 = 1;
-    /// A vote.
-    pub const VOTE: u8 = 2;
-    /// Everything after the frame's lsn is void.
-    pub const TRUNCATE: u8 = 3;
-    /// Raft no longer reads at or below this log id. The bytes stay.
-    pub const PURGED: u8 = 4;
-    /// The highest log id known to be committed when the frame was written.
-    pub const COMMITTED: u8 = 5;
-}
-
-/// Batches handed to the disk and not yet complete, at most. Two keep the disk busy while the
-/// next batch is being framed; more only split the load into smaller syncs.
-const FLIGHTS_MAX: usize = 2;
+/// How long to wait before a full disk is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
 
 /// Payload bytes in one read, at most, unless a single entry is larger.
 pub(crate) const READ_BYTES_MAX: usize = 8 << 20;
 
 /// One frame to be written.
 pub(crate) struct Out {
-    pub(crate) kind: u8,
+    pub(crate) kind: Kind,
     pub(crate) lsn: Lsn,
     pub(crate) term: u64,
     pub(crate) body: Body,
@@ -65,14 +53,14 @@ pub(crate) type Stored = (Lsn, u64, Vec<u8>);
 /// What the log is asked to do.
 pub(crate) enum Command<R: Runtime> {
     /// Write these frames and say when they are durable.
-    Write { frames: Vec<Out>, done: IOFlushed<Types<R>> },
+    Write { frames: VecDeque<Out>, done: IOFlushed<Types<R>> },
     /// Read the entries in `[from, to)`: all, or the first few.
     Read { from: Lsn, to: Lsn, done: OneshotSenderOf<Types<R>, io::Result<Vec<Stored>>> },
 }
 
 /// A batch on its way to the disk.
 struct Flight<R: Runtime> {
-    ticket: Ticket,
+    ticket: Option<Ticket>,
     /// The end of the log once it is durable.
     end: Lsn,
     frames: u64,
@@ -87,96 +75,128 @@ pub struct LogActor<D: Disk, R: Runtime> {
     shared: Arc<Shared<R>>,
     taken: VecDeque<Command<R>>,
     flights: VecDeque<Flight<R>>,
+    /// Flights at a time; one more would make the log wait.
+    depth: usize,
     /// The end of the log as appended.
     end: Lsn,
 }
 
 impl<D: Disk, R: Runtime> LogActor<D, R> {
-    pub(crate) fn new(log: Log<D>, end: Lsn, shared: Arc<Shared<R>>) -> LogActor<D, R> {
-        LogActor { log, shared, taken: VecDeque::new(), flights: VecDeque::new(), end }
+    pub(crate) fn new(log: Log<D>, depth: u16, shared: Arc<Shared<R>>) -> LogActor<D, R> {
+        let end = log.tip();
+        LogActor {
+            log,
+            shared,
+            taken: VecDeque::new(),
+            flights: VecDeque::new(),
+            depth: usize::from(depth),
+            end,
+        }
     }
 
     /// Wait until [`LogActor::step`] has something to do; `false` once the group has shut down and
     /// everything it had asked for is done.
     pub async fn ready(&self) -> bool {
-        !self.flights.is_empty() || self.shared.mailbox.ready().await
+        !self.flights.is_empty() || !self.taken.is_empty() || self.shared.mailbox.ready().await
     }
 
-    /// Take what is queued, write it, and complete what has become durable.
-    pub fn step(&mut self) {
+    /// Take what is queued, write it, and complete what has become durable. When the disk is full,
+    /// returns how long to wait before the next try.
+    pub fn step(&mut self) -> Option<Duration> {
         self.shared.mailbox.drain(&mut self.taken);
         if let Err(error) = self.submit() {
             self.fail(&error);
         }
         // Wait for the disk only when there is nothing better to do.
-        let mut wait = self.flights.len() >= FLIGHTS_MAX || self.shared.mailbox.is_empty();
-        while !self.flights.is_empty() {
-            match self.log.complete(wait) {
-                Ok(Some(ticket)) => self.land(ticket),
-                Ok(None) => break,
-                Err(error) => self.fail(&error),
+        let wait = self.flights.len() >= self.depth || self.shared.mailbox.is_empty();
+        if let Err(error) = self.collect(wait) {
+            self.fail(&error);
+        }
+        (!self.taken.is_empty()).then_some(FULL_PAUSE)
+    }
+
+    /// Frame everything that was taken, up to a full disk, and hand it over as one batch.
+    fn submit(&mut self) -> Result<(), LogError> {
+        let mut flight = Flight {
+            ticket: None,
+            end: self.end,
+            frames: 0,
+            bytes: 0,
+            began: R::Instant::now(),
+            done: Vec::new(),
+        };
+        let mut outcome = Ok(());
+        while let Some(command) = self.taken.pop_front() {
+            let (mut frames, done) = match command {
+                Command::Write { frames, done } => (frames, done),
+                Command::Read { from, to, done } => {
+                    // A receiver that went away no longer needs the answer.
+                    let _ = done.send(self.read(from, to));
+                    continue;
+                }
+            };
+            outcome = self.append(&mut frames, &mut flight);
+            if outcome.is_err() {
+                self.taken.push_front(Command::Write { frames, done });
+                break;
+            }
+            flight.done.push(done);
+        }
+        let full = matches!(outcome, Err(LogError::Full(_)));
+        self.shared.progress.set_full(full);
+        if outcome.is_ok() || full {
+            outcome = Ok(());
+            if flight.frames > 0 {
+                self.log.set_committed(self.shared.progress.committed());
+                flight.ticket = self.log.submit().map_err(|error| outcome = Err(error)).ok();
+            }
+        }
+        if flight.frames > 0 {
+            // Without a ticket it is about to fail with all the others.
+            self.flights.push_back(flight);
+        }
+        outcome
+    }
+
+    /// Put `frames` into the open batch; those that do not get in stay.
+    fn append(&mut self, frames: &mut VecDeque<Out>, flight: &mut Flight<R>) -> Result<(), LogError> {
+        while let Some(Out { kind, lsn, term, body }) = frames.front() {
+            self.log.append(Frame { kind: *kind, lsn: *lsn, term: *term, payload: body.bytes() })?;
+            match kind {
+                Kind::Entry | Kind::Truncate => self.end = *lsn,
+                Kind::Purged => self.end = self.end.max(*lsn),
+                Kind::Vote => {}
+            }
+            flight.end = self.end;
+            flight.frames += 1;
+            flight.bytes += body.bytes().len() as u64;
+            frames.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Learn what has become durable, and say so in order.
+    fn collect(&mut self, mut wait: bool) -> Result<(), LogError> {
+        loop {
+            // The log may have waited for batches by itself, so its mark counts, not what it returns now.
+            let durable = self.log.durable();
+            while self
+                .flights
+                .front()
+                .is_some_and(|flight| flight.ticket.is_some_and(|ticket| ticket <= durable))
+            {
+                self.land();
+            }
+            if self.flights.is_empty() || self.log.complete(wait)?.is_none() {
+                return Ok(());
             }
             wait = false;
         }
     }
 
-    /// Frame everything that was taken and hand it to the disk as one batch.
-    fn submit(&mut self) -> Result<(), LogError> {
-        let began = R::Instant::now();
-        let (mut frames, mut bytes, mut done) = (0, 0, Vec::new());
-        let mut failed = None;
-        while let Some(command) = self.taken.pop_front() {
-            match command {
-                Command::Read { from, to, done } => {
-                    // A receiver that went away no longer needs the answer.
-                    let _ = done.send(self.read(from, to));
-                }
-                Command::Write { frames: outs, done: callback } => {
-                    done.push(callback);
-                    for out in outs {
-                        let body = out.body.bytes();
-                        frames += 1;
-                        bytes += body.len() as u64;
-                        let frame = Frame { kind: out.kind, lsn: out.lsn, term: out.term, payload: body };
-                        if let Err(error) = self.log.append(frame) {
-                            failed = Some(error);
-                            break;
-                        }
-                        match out.kind {
-                            kind::ENTRY | kind::TRUNCATE => self.end = out.lsn,
-                            kind::PURGED => self.end = self.end.max(out.lsn),
-                            _ => {}
-                        }
-                    }
-                }
-            }
-            if failed.is_some() {
-                break;
-            }
-        }
-        if let Some(error) = failed {
-            done.into_iter().for_each(|done| done.io_completed(Err(to_io(&error))));
-            return Err(error);
-        }
-        if done.is_empty() {
-            return Ok(());
-        }
-        match self.log.submit() {
-            Ok(ticket) => {
-                self.flights.push_back(Flight { ticket, end: self.end, frames, bytes, began, done });
-                Ok(())
-            }
-            Err(error) => {
-                done.into_iter().for_each(|done| done.io_completed(Err(to_io(&error))));
-                Err(error)
-            }
-        }
-    }
-
-    /// The oldest batch is durable: say so, in order.
-    fn land(&mut self, ticket: Ticket) {
-        let flight = self.flights.pop_front().expect("a completion without a batch in flight");
-        assert!(flight.ticket == ticket, "I6: batches completed out of order");
+    /// The oldest flight is durable.
+    fn land(&mut self) {
+        let flight = self.flights.pop_front().expect("the caller saw it");
         let took = R::Instant::now().saturating_duration_since(flight.began);
         self.shared.progress.batch(flight.frames, flight.bytes, took);
         self.shared.durable(flight.end);
@@ -197,15 +217,23 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
         }
     }
 
+    /// Entries from `from` on and below `to`: one at least, and no more than [`READ_BYTES_MAX`] or one.
     fn read(&mut self, from: Lsn, to: Lsn) -> io::Result<Vec<Stored>> {
-        let (mut out, mut bytes, mut lsn) = (Vec::new(), 0, from);
-        while lsn < to && (bytes < READ_BYTES_MAX || out.is_empty()) {
-            let (term, payload) = self.log.read(lsn).map_err(|error| to_io(&error))?;
-            bytes += payload.len();
-            out.push((lsn, term, payload));
-            lsn = lsn.next();
+        let (mut out, mut bytes) = (Vec::new(), 0);
+        let read = self.log.read(from, &mut |frame| {
+            if frame.lsn >= to || (bytes > 0 && bytes + frame.payload.len() > READ_BYTES_MAX) {
+                return false;
+            }
+            bytes += frame.payload.len();
+            out.push((frame.lsn, frame.term, frame.payload.to_vec()));
+            true
+        });
+        read.map_err(|error| to_io(&error))?;
+        if out.is_empty() {
+            Err(io::Error::other(format!("entry {from} is not in the log")))
+        } else {
+            Ok(out)
         }
-        Ok(out)
     }
 }
 
@@ -225,7 +253,9 @@ where
     std::thread::Builder::new().name("flk-log".into()).spawn(move || {
         raise_priority();
         while block_on(actor.ready()) {
-            actor.step();
+            if let Some(pause) = actor.step() {
+                std::thread::sleep(pause);
+            }
         }
     })
 }

@@ -34,7 +34,8 @@ struct Inner<T> {
 
 impl<T> Mailbox<T> {
     pub(crate) fn new(bound: Bound) -> Mailbox<T> {
-        let inner = Inner { queue: VecDeque::new(), bytes: 0, closed: false, receiver: None, senders: Vec::new() };
+        let inner =
+            Inner { queue: VecDeque::new(), bytes: 0, closed: false, receiver: None, senders: Vec::new() };
         Mailbox { bound, inner: Mutex::new(inner) }
     }
 
@@ -125,7 +126,9 @@ mod tests {
 
     #[test]
     fn senders_wait_for_room_in_items_and_in_bytes() {
-        for (bound, sizes) in [(Bound { items: 2, bytes: 100 }, [1, 1]), (Bound { items: 9, bytes: 10 }, [6, 4])] {
+        for (bound, sizes) in
+            [(Bound { items: 2, bytes: 100 }, [1, 1]), (Bound { items: 9, bytes: 10 }, [6, 4])]
+        {
             let mailbox = Mailbox::new(bound);
             for size in sizes {
                 assert_eq!(poll(&mut pin!(mailbox.send(size, size))), Poll::Ready(Ok(())));

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub sync: SyncHistogram,
     /// The disk in use, for example `io_uring`.
     pub backend: &'static str,
+    /// The disk has no room: nothing is accepted until it has.
+    pub full: bool,
     /// A write or sync has failed; nothing more will be written.
     pub failed: bool,
 }

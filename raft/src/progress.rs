@@ -14,9 +14,11 @@ pub const SYNC_EDGES_US: [u64; 16] =
 pub(crate) struct Progress {
     durable: AtomicU64,
     applied: AtomicU64,
+    committed: AtomicU64,
     failed: AtomicBool,
+    full: AtomicBool,
     batches: AtomicU64,
-    entries: AtomicU64,
+    frames: AtomicU64,
     bytes: AtomicU64,
     last_sync_us: AtomicU64,
     sync_us_total: AtomicU64,
@@ -51,6 +53,14 @@ impl Progress {
         self.applied.store(lsn.0, Ordering::Release);
     }
 
+    pub(crate) fn committed(&self) -> Lsn {
+        Lsn(self.committed.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_committed(&self, lsn: Lsn) {
+        self.committed.store(lsn.0, Ordering::Release);
+    }
+
     pub(crate) fn failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
@@ -59,15 +69,24 @@ impl Progress {
         self.failed.store(true, Ordering::Release);
     }
 
-    /// One batch of `entries` frames and `bytes` payload became durable after `took`.
-    pub(crate) fn batch(&self, entries: u64, bytes: u64, took: Duration) {
+    /// Does the disk have no room for what waits?
+    pub(crate) fn full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Release);
+    }
+
+    /// One batch of `frames` frames and `bytes` payload became durable after `took`.
+    pub(crate) fn batch(&self, frames: u64, bytes: u64, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = SYNC_EDGES_US.partition_point(|edge| *edge < us);
         self.sync_buckets[bucket].fetch_add(1, Ordering::Relaxed);
         self.last_sync_us.store(us, Ordering::Relaxed);
         self.sync_us_total.fetch_add(us, Ordering::Relaxed);
         self.batches.fetch_add(1, Ordering::Relaxed);
-        self.entries.fetch_add(entries, Ordering::Relaxed);
+        self.frames.fetch_add(frames, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
@@ -75,8 +94,8 @@ impl Progress {
         self.batches.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn entries(&self) -> u64 {
-        self.entries.load(Ordering::Relaxed)
+    pub(crate) fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -106,6 +125,6 @@ mod tests {
         assert_eq!((histogram.buckets[0], histogram.buckets[1]), (2, 1));
         assert_eq!((histogram.buckets[15], histogram.buckets[16]), (1, 1));
         assert_eq!(histogram.last_us, 1_000_001);
-        assert_eq!((progress.batches(), progress.entries(), progress.bytes()), (5, 5, 50));
+        assert_eq!((progress.batches(), progress.frames(), progress.bytes()), (5, 5, 50));
     }
 }

@@ -13,7 +13,9 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, S
 use crate::codec;
 use crate::log_store::Shared;
 use crate::machine::{Machine, Standing};
-use crate::types::{CommittedLeaderId, LogId, Payload, Runtime, StoredMembership, Types, index_of, log_id, lsn_of};
+use crate::types::{
+    CommittedLeaderId, LogId, Payload, Runtime, StoredMembership, Types, index_of, log_id, lsn_of,
+};
 
 pub(crate) struct StateMachine<R: Runtime> {
     /// A lock that is never contended: openraft wants to share what it only ever borrows mutably.
@@ -48,7 +50,8 @@ fn encode_membership(id: &LogId, membership: &crate::types::Membership) -> Arc<[
 }
 
 fn decode_membership(bytes: &[u8]) -> io::Result<StoredMembership> {
-    let (id, membership) = bytes.split_at_checked(16).ok_or_else(|| codec::corrupt("a standing cut short"))?;
+    let (id, membership) =
+        bytes.split_at_checked(16).ok_or_else(|| codec::corrupt("a standing cut short"))?;
     Ok(StoredMembership::new(Some(codec::decode_log_id(id)?), codec::decode_membership(membership)?))
 }
 
@@ -64,6 +67,7 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
     where
         S: Stream<Item = io::Result<EntryResponder<Types<R>>>> + Unpin + OptionalSend,
     {
+        let mut answers = Vec::new();
         let machine = self.machine.get_mut().expect("the machine panicked before");
         while let Some((entry, responder)) = entries.try_next().await? {
             let (lsn, term) = (lsn_of(entry.log_id.index), entry.log_id.leader_id.term);
@@ -80,12 +84,12 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
             self.standing.term = term;
             self.applied = Some(entry.log_id);
             machine.passed(&self.standing);
-            if let Some(responder) = responder {
-                responder.send(());
-            }
+            answers.extend(responder);
         }
         machine.settled();
         self.shared.applied(self.standing.lsn);
+        // Whoever waits finds everything published by now. Bounded by what may be in flight.
+        answers.into_iter().for_each(|answer| answer.send(()));
         Ok(())
     }
 

@@ -13,6 +13,8 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, StorageError};
 use openraft_rt::AsyncRuntime;
 
+use segments::{Identity, Options, PosixDisk};
+
 use crate::log_actor::{self, LogActor};
 use crate::log_store::{LogStore, Recovered, Shared};
 use crate::mailbox::Bound;
@@ -40,13 +42,15 @@ impl Drop for Guard {
 impl StoreBuilder<Types<Tokio>, LogStore<Tokio>, Model, Guard> for Builder {
     async fn build(&self) -> Result<(Guard, LogStore<Tokio>, Model), StorageError<Types<Tokio>>> {
         let dir = tempfile::tempdir().unwrap();
-        let (log, recovered) = open(dir.path());
+        let disk = PosixDisk::open(dir.path()).unwrap();
+        let identity = Identity { cluster: [1; 16], region: "default".into() };
+        let options = Options { segment_bytes: 64 << 10, ..Options::new(identity) };
+        let (log, recovered, _) = Recovered::open(disk, &options).unwrap();
         let shared = Shared::new(0, Bound { items: 64, bytes: 1 << 20 }, recovered);
         if self.forgetful {
             shared.forget_early();
         }
-        let end = shared.progress.durable();
-        log_actor::spawn_thread(LogActor::new(log, end, shared.clone())).unwrap();
+        log_actor::spawn_thread(LogActor::new(log, options.depth, shared.clone())).unwrap();
         Ok((Guard { shared: shared.clone(), _dir: dir }, LogStore(shared), Model::default()))
     }
 }
@@ -73,10 +77,7 @@ impl RaftSnapshotBuilder<Types<Tokio>> for Model {
     type SnapshotData = ();
 
     async fn build_snapshot(&mut self) -> io::Result<Taken> {
-        let meta = Meta {
-            last_log_id: self.applied,
-            last_membership: self.membership.clone(),
-        };
+        let meta = Meta { last_log_id: self.applied, last_membership: self.membership.clone() };
         *self.taken.lock().unwrap() = Some(meta.clone());
         Ok(Taken { meta, snapshot: () })
     }
@@ -121,13 +122,4 @@ impl RaftStateMachine<Types<Tokio>> for Model {
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Taken>> {
         Ok(self.taken.lock().unwrap().clone().map(|meta| Taken { meta, snapshot: () }))
     }
-}
-
-fn open(_dir: &std::path::Path) -> (segments::Log<segments::NullDisk>, Recovered) {
-    let mut recovered = Recovered::default();
-    let (log, _) = segments::Log::open(segments::NullDisk, &segments::Options { segment_bytes: 1 << 20 }, &mut |f| {
-        recovered.see(f)
-    })
-    .unwrap();
-    (log, recovered)
 }
