@@ -205,6 +205,27 @@ impl World {
         self.ledger.end_record(lsn);
     }
 
+    /// Writes a node's whole directory: log in small segments, identity, projections.
+    pub fn write(&self, root: &Path) {
+        let identity = segments::Identity { cluster: [6; 16], region: REGION.into() };
+        std::fs::create_dir_all(root.join("log")).unwrap();
+        let (disk, _) = segments::AnyDisk::open(&root.join("log"), segments::Prefer::Posix).unwrap();
+        let mut options = segments::Options::new(identity);
+        options.segment_bytes = 64 << 10;
+        let nothing = |_: &segments::Frame<'_>| Ok::<(), std::convert::Infallible>(());
+        let (mut log, _) = segments::Log::open(disk, &options, nothing).unwrap();
+        for (lsn, payload) in &self.records {
+            log.append(segments::Frame::entry(*lsn, 1, payload)).unwrap();
+            log.flush().unwrap();
+            log.set_committed(*lsn);
+        }
+        drop(log);
+        let cluster = "06".repeat(16);
+        std::fs::write(root.join("identity"), format!("cluster = {cluster}\nregion = {REGION}\nnode = 1\n"))
+            .unwrap();
+        self.write_projections(root);
+    }
+
     /// Writes everything a node's directory holds besides the log: WORM files (a new one each minute), checkpoint,
     /// public key.
     pub fn write_projections(&self, root: &Path) {

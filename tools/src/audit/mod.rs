@@ -10,7 +10,10 @@
 pub mod fold;
 pub mod home;
 pub mod judges;
+pub mod quiet;
 pub mod resolve;
+pub mod snapshot;
+pub mod source;
 
 use std::fmt;
 

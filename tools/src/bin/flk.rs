@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::{agent, bench, doctor, keygen, sign, submit};
+use tools::{agent, bench, doctor, keygen, replay, sign, submit};
 
 /// Submits to, watches and measures an FLK log
 #[derive(Parser)]
@@ -22,6 +22,7 @@ enum Command {
     Submit(submit::Args),
     Sign(sign::Args),
     Bench(bench::Args),
+    Replay(replay::Args),
     Doctor(doctor::Args),
     Keygen(keygen::Args),
 }
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Submit(args) => submit::run(args, ui),
         Command::Sign(args) => sign::run(args),
         Command::Bench(args) => bench::run(args, ui),
+        Command::Replay(args) => replay::run(args, ui),
         Command::Doctor(args) => doctor::run(args),
         Command::Keygen(args) => keygen::run(args),
     };

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::worm::{export, prove};
+use tools::worm::{export, prove, tamper, verify};
 
 /// Checks an FLK log: nothing it says is believed, everything is computed again
 ///
@@ -21,18 +21,29 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Verify(verify::Args),
     Get(prove::GetArgs),
     Prove(prove::ProveArgs),
     Export(export::Args),
+    /// Shows on a copy that a change is found
+    #[command(subcommand)]
+    Demo(Demo),
+}
+
+#[derive(Subcommand)]
+enum Demo {
+    Tamper(tamper::Args),
 }
 
 fn main() -> ExitCode {
     let cli: Cli = parse();
     let ui = cli.output.ui();
     let result = match &cli.command {
+        Command::Verify(args) => verify::run(args, ui),
         Command::Get(args) => prove::get(args, ui),
         Command::Prove(args) => prove::prove(args, ui),
         Command::Export(args) => export::run(args, ui),
+        Command::Demo(Demo::Tamper(args)) => tamper::run(args, ui),
     };
     finish(result, cli.output.format())
 }

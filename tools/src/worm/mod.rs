@@ -4,4 +4,6 @@ pub mod compare;
 pub mod export;
 pub mod lines;
 pub mod prove;
+pub mod tamper;
 pub mod tree;
+pub mod verify;

@@ -1,0 +1,330 @@
+//! `flk replay`: computes a node's state again from its log, from nothing or from a snapshot, and compares it with
+//! everything that claims to know it: each `Attested` and `Checkpoint` in the log, and the node while it runs.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use engine::checkpoint::Signed;
+use engine::ledger::Ledger;
+use engine::log::{Digest, Lsn};
+use segments::runs::{DiskTable, TableOptions};
+use serde_json::json;
+
+use crate::audit::Wrong;
+use crate::audit::fold::{Appended, Fold, Watch};
+use crate::audit::home::{Home, Kek};
+use crate::audit::judges::Source;
+use crate::audit::snapshot;
+use crate::audit::source::{Faulty, LogFiles};
+use crate::http::Client;
+use crate::report::{Exit, Fault, Report, State};
+use crate::ui::{Ui, Unit, bytes, thousands};
+use crate::worm::verify::Scratch;
+
+/// Computes a node's state again from its log and compares
+///
+/// Exit codes: 0 all agrees, 1 usage or input/output, 2 something differs, 3 data missing.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Data directory of a node
+    pub dir: PathBuf,
+    /// Begin with this snapshot instead of nothing, for example DIR/proj/snapshot
+    #[arg(long, value_name = "FILE")]
+    pub from_snapshot: Option<PathBuf>,
+    /// Compare with the node that runs at this address
+    #[arg(long, value_name = "URL")]
+    pub live: Option<String>,
+    /// Check HMAC signatures, too, with the node's key-encryption key; otherwise their results come from the log
+    #[arg(long, value_name = "FILE")]
+    pub kek: Option<PathBuf>,
+    /// Threads [default: one for each core]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Folder for the index while it is built [default: the system's folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+}
+
+/// What a running node says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Live {
+    lsn: Lsn,
+    digest: Digest,
+}
+
+/// Waits for the record the live node spoke about.
+struct Meet {
+    live: Option<Live>,
+    computed: Option<Digest>,
+}
+
+impl Watch for Meet {
+    fn leaf(&mut self, _: &Appended<'_>) -> Result<(), Wrong> {
+        Ok(())
+    }
+
+    fn record(&mut self, lsn: Lsn, digest: &dyn Fn() -> Digest) -> Result<(), Wrong> {
+        if self.live.is_some_and(|live| live.lsn == lsn) {
+            self.computed = Some(digest());
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, _: Lsn, _: &Signed) -> Result<(), Wrong> {
+        Ok(())
+    }
+}
+
+/// Replays and compares.
+///
+/// # Errors
+/// Arguments or files that cannot be used. A difference is a result.
+pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
+    let home = Home::open(&args.dir)?;
+    let threads =
+        args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let mut report = Report::new("flk replay");
+    // Asked before the log is read, so that the log reaches at least as far.
+    let live = args.live.as_deref().map(ask).transpose()?;
+    let kek = args.kek.as_deref().map(Kek::read).transpose()?;
+    let source = kek.as_ref().map_or(Source::Attested, |kek| Source::Secrets(kek));
+    let log = match LogFiles::open(&home.log()) {
+        Ok(log) => log,
+        Err(faulty) => return ended(report, Err(faulty), args),
+    };
+    let scratch = Scratch::new(&args.scratch.clone().unwrap_or_else(std::env::temp_dir))?;
+    let ledger = match &args.from_snapshot {
+        None => {
+            let table = DiskTable::open(&scratch.0, &TableOptions::new(0)).map_err(|error| {
+                Fault::new(
+                    "cannot build the index",
+                    scratch.0.display(),
+                    error,
+                    "give --scratch DIR with room for it",
+                )
+            })?;
+            report.check("start", State::Ok, "from nothing");
+            Ledger::new(log.region(), table)
+        }
+        Some(path) => {
+            let ledger = snapshot::restore(path, &home, &scratch.0)?;
+            report.check("start", State::Ok, format!("from the snapshot at record {}", ledger.applied()));
+            ledger
+        }
+    };
+    let first = ledger.applied();
+    let started = Instant::now();
+    let mut meet = Meet { live, computed: None };
+    if live.is_some_and(|live| live.lsn == first) {
+        meet.computed = Some(ledger.digest());
+    }
+    let mut fold = Fold::new(ledger, &source, threads);
+    let mut progress = ui.progress("replay", log.bytes(), Unit::Bytes);
+    let mut at = 0;
+    let result = log
+        .records(&mut |lsn, place, payload| {
+            let read = log.read_up_to(place);
+            progress.add(u64::saturating_sub(read, at));
+            at = at.max(read);
+            fold.push(lsn, place, payload, &mut meet)
+        })
+        .and_then(|()| fold.finish(&mut meet).map_err(Faulty::Wrong));
+    progress.finish();
+    let took = started.elapsed();
+    let (counts, applied, digest) = (fold.counts(), fold.ledger().applied(), fold.ledger().digest());
+    report.data = json!({
+        "from": first.0, "applied": applied.0, "digest": digest.to_string(), "counts": counts,
+        "seconds": took.as_secs_f64(), "leaves": fold.ledger().tree().size(), "root": fold.ledger().tree().root().to_string(),
+        "projections": fold.ledger().projections().iter()
+            .map(|(name, digest)| ((*name).to_owned(), json!(digest.to_string()))).collect::<serde_json::Map<_, _>>(),
+    });
+    if let Err(faulty) = result {
+        return ended(report, Err(faulty), args);
+    }
+    let rate = counts.events as f64 / took.as_secs_f64().max(1e-9);
+    report.check(
+        "replay",
+        State::Ok,
+        format!(
+            "{} records, {} events, {} in {:.1} s ({}/s); {} entries",
+            thousands(counts.records),
+            thousands(counts.events),
+            bytes(log.bytes()),
+            took.as_secs_f64(),
+            thousands(rate as u64),
+            thousands(fold.ledger().tree().size())
+        ),
+    );
+    if counts.hmac_taken > 0 {
+        let detail = format!(
+            "{} HMAC results taken from the log; --kek checks them again",
+            thousands(counts.hmac_taken)
+        );
+        report.check("signatures", State::Ok, detail);
+    } else if counts.submissions > 0 {
+        report.check(
+            "signatures",
+            State::Ok,
+            format!("{} checked again", thousands(counts.signatures_checked)),
+        );
+    }
+    report.check(
+        "attested",
+        if counts.attested > 0 { State::Ok } else { State::Skipped },
+        format!(
+            "{} Attested and {} checkpoints agree",
+            thousands(counts.attested),
+            thousands(counts.checkpoints)
+        ),
+    );
+    if counts.uncovered > 0 {
+        let detail = format!(
+            "{} records at the end are not attested yet; --kek replays them, too",
+            thousands(counts.uncovered)
+        );
+        report.check("newest", State::Warn, detail);
+    }
+    compare(&mut report, &meet, applied);
+    for (name, digest) in fold.ledger().projections() {
+        report.lines.push(format!("{name:<10}{digest}"));
+    }
+    report.lines.push(format!("{:<10}{digest}  after record {applied}", "ledger"));
+    ended(report, Ok(()), args)
+}
+
+fn compare(report: &mut Report, meet: &Meet, applied: Lsn) {
+    let Some(live) = meet.live else { return };
+    match meet.computed {
+        Some(computed) if computed == live.digest => {
+            report.check(
+                "live",
+                State::Ok,
+                format!("the running node has the same digest after record {}", live.lsn),
+            );
+        }
+        Some(computed) => {
+            report.exit = Exit::Tampered;
+            let detail = format!(
+                "after record {} the running node says {}, replayed {computed}",
+                live.lsn, live.digest
+            );
+            report.check("live", State::Fail, detail);
+        }
+        None if applied < live.lsn => {
+            let detail = format!(
+                "the running node is at record {}, the replay could only go to {applied}: wait for the next Attested, or give --kek",
+                live.lsn
+            );
+            report.check("live", State::Warn, detail);
+        }
+        None => report.check("live", State::Warn, format!("record {} lies before the snapshot", live.lsn)),
+    }
+    report.data["live"] = json!({"lsn": live.lsn.0, "digest": live.digest.to_string(), "equal": meet.computed.map(|computed| computed == live.digest)});
+}
+
+/// The digest a running node has, and after which record: from the line of its ledger in `/readyz?verbose`.
+fn ask(url: &str) -> Result<Live, Fault> {
+    let fault = |why: String| {
+        Fault::new("cannot compare with the running node", url, why, "is it running? curl URL/readyz?verbose")
+    };
+    let mut client = Client::new(url, Duration::from_secs(10))?;
+    let answer = client.get("/readyz?verbose").map_err(|error| fault(error.to_string()))?;
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    parse_live(&text).ok_or_else(|| fault("it does not say its ledger's digest".into()))
+}
+
+fn parse_live(text: &str) -> Option<Live> {
+    let line = text
+        .lines()
+        .find(|line| line.get(3..).is_some_and(|rest| rest.trim_start().starts_with("ledger:")))?;
+    let mut words = line.split_whitespace();
+    let mut after = |word: &str| words.by_ref().skip_while(|have| *have != word).nth(1).map(str::to_owned);
+    let lsn = after("applied")?.parse().ok()?;
+    let digest = Digest::from_hex(after("digest")?.trim_end_matches(','))?;
+    Some(Live { lsn: Lsn(lsn), digest })
+}
+
+fn ended(mut report: Report, result: Result<(), Faulty>, args: &Args) -> Result<Report, Fault> {
+    match result {
+        Ok(()) => {}
+        Err(Faulty::Unusable(fault)) => return Err(fault),
+        Err(Faulty::Missing(what)) => {
+            report.check("log", State::Fail, what);
+            report.exit = Exit::Missing;
+        }
+        Err(Faulty::Damaged(damage)) => {
+            report.check("log", State::Fail, damage.to_string());
+            report.exit = Exit::Tampered;
+        }
+        Err(Faulty::Wrong(wrong)) => {
+            report.data["first_difference"] = json!({"lsn": wrong.lsn.0, "projection": wrong.part, "expected": wrong.expected, "found": wrong.found});
+            report.check("first difference", State::Fail, wrong.to_string());
+            report.exit = Exit::Tampered;
+        }
+    }
+    let dir = args.dir.display();
+    report.verdict = match report.exit {
+        Exit::Ok => format!("identical: the log alone gives this state (record {})", report.data["applied"]),
+        Exit::Missing => format!("the log is not whole; next: worm verify {dir}"),
+        _ => format!(
+            "DIFFERENT: stop trusting this node's answers and keep its directory; next: worm verify {dir}"
+        ),
+    };
+    Ok(report)
+}
+
+/// Where a node keeps its snapshot.
+#[must_use]
+pub fn snapshot_path(dir: &Path) -> PathBuf {
+    dir.join("proj").join("snapshot")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::World;
+
+    fn args(dir: &Path) -> Args {
+        Args { dir: dir.to_owned(), from_snapshot: None, live: None, kek: None, threads: None, scratch: None }
+    }
+
+    #[test]
+    fn a_replay_gives_the_state_that_was() {
+        let world = World::busy(100);
+        let folder = tempfile::tempdir().unwrap();
+        world.write(folder.path());
+        for kek in [None, Some(world.kek())] {
+            let report = run(&Args { kek, ..args(folder.path()) }, Ui::quiet()).unwrap();
+            assert_eq!(report.exit, Exit::Ok, "{:?}", report.checks);
+            assert_eq!(report.data["digest"], world.ledger.digest().to_string().as_str());
+        }
+    }
+
+    /// A leader that attests something else than what follows from the log.
+    #[test]
+    fn the_first_difference_is_named() {
+        let mut world = World::busy(40);
+        let mut attested = world.ledger.attest();
+        attested.ledger = Digest([1; 32]);
+        let upto = attested.upto;
+        world.events(vec![engine::event::Event::Attested(attested)]);
+        world.attest();
+        let folder = tempfile::tempdir().unwrap();
+        world.write(folder.path());
+        let report = run(&args(folder.path()), Ui::quiet()).unwrap();
+        assert_eq!(report.exit, Exit::Tampered);
+        assert_eq!(report.data["first_difference"]["projection"], "ledger");
+        assert_eq!(report.data["first_difference"]["lsn"].as_u64(), Some(upto.0 + 1));
+    }
+
+    #[test]
+    fn the_live_line_is_read_in_both_states() {
+        let digest = "ab".repeat(32);
+        let text =
+            format!("[+] log: durable 7 committed 7 on posix\n[+] ledger: applied 7 digest {digest}\nok\n");
+        let live = parse_live(&text).unwrap();
+        assert_eq!((live.lsn, live.digest.to_string()), (Lsn(7), digest));
+        assert_eq!(parse_live("[+] ledger: follows the log\nok\n"), None);
+        assert_eq!(parse_live(""), None);
+    }
+}

@@ -1,0 +1,621 @@
+//! `worm verify`: is this log what it was, from its first byte to its newest checkpoint.
+//!
+//! Offline and without any secret. The order is that of trust: bytes before what they mean, what they mean before
+//! what stands beside them.
+//!
+//! 1. format: manifest, names and order of the segments
+//! 2. bytes: every segment against its own checksums, chain and digest, on all cores
+//! 3. records: every record decoded, every submission judged, everything folded
+//! 4. log on itself: every logged `Attested` and `Checkpoint` against what was computed
+//! 5. WORM files: every line against the leaf it must be
+//! 6. checkpoints: the published one, its signature, and a saved one
+
+use std::path::PathBuf;
+
+use engine::checkpoint::Verifier;
+use engine::ledger::Ledger;
+use engine::log::Lsn;
+use segments::runs::{DiskTable, TableOptions};
+use serde_json::{Value, json};
+
+use super::compare::{Broken, Compare, Worm};
+use crate::audit::fold::{Counts, Fold};
+use crate::audit::home::{Home, Kek, read_checkpoint, read_vkey};
+use crate::audit::judges::Source;
+use crate::audit::source::{Bytes, Faulty, LogFiles};
+use crate::report::{Exit, Fault, Report, State};
+use crate::ui::{Ui, Unit, bytes, thousands};
+
+/// Checks a log from its first byte to its newest checkpoint
+///
+/// Needs no secret and no network. Exit codes: 0 all holds, 1 usage or input/output, 2 tampered, 3 data missing,
+/// 5 inconsistent with the saved checkpoint.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Data directory of a node, or a copy of one
+    pub dir: PathBuf,
+    /// A checkpoint kept from an earlier visit: the log must continue it
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// The log's public key, or a file that holds it [default: keys/log.vkey of the directory]
+    #[arg(long, value_name = "KEY")]
+    pub vkey: Option<String>,
+    /// Count the entries from this time on (the whole log is checked all the same): 2026-10-01 or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = parse_from)]
+    pub from: Option<u64>,
+    /// Count the entries up to this time
+    #[arg(long, value_name = "TIME", value_parser = parse_to)]
+    pub to: Option<u64>,
+    /// Check HMAC signatures, too, with the node's key-encryption key
+    #[arg(long, value_name = "FILE")]
+    pub kek: Option<PathBuf>,
+    /// Stop after the bytes: do not decode and fold
+    #[arg(long)]
+    pub bytes_only: bool,
+    /// Threads [default: one for each core]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Folder for the index while it is built [default: the system's folder for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+}
+
+impl Args {
+    /// The arguments of `worm verify DIR`.
+    #[must_use]
+    pub fn of(dir: &std::path::Path) -> Args {
+        Args {
+            dir: dir.to_owned(),
+            checkpoint: None,
+            vkey: None,
+            from: None,
+            to: None,
+            kek: None,
+            bytes_only: false,
+            threads: None,
+            scratch: None,
+        }
+    }
+}
+
+fn parse_from(text: &str) -> Result<u64, String> {
+    parse_time(text, false)
+}
+
+fn parse_to(text: &str) -> Result<u64, String> {
+    parse_time(text, true)
+}
+
+/// A day means its first or last millisecond.
+fn parse_time(text: &str, end: bool) -> Result<u64, String> {
+    let milliseconds = if let Ok(day) = text.parse::<jiff::civil::Date>() {
+        let day = if end { day.tomorrow().map_err(|error| error.to_string())? } else { day };
+        let start = day.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| error.to_string())?;
+        start.timestamp().as_millisecond() - i64::from(end)
+    } else {
+        let stamp: jiff::Timestamp =
+            text.parse().map_err(|_| "a time is 2026-10-01 or 2026-10-01T12:00:00Z")?;
+        stamp.as_millisecond()
+    };
+    u64::try_from(milliseconds).map_err(|_| "times before 1970 do not occur".to_owned())
+}
+
+/// What the stages found out for those behind them.
+struct Run<'a> {
+    args: &'a Args,
+    home: Home,
+    threads: usize,
+    ui: Ui,
+    report: Report,
+}
+
+/// Checks the log.
+///
+/// # Errors
+/// Arguments or files that cannot be used. What does not hold is a result, with its exit code.
+pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
+    let home = Home::open(&args.dir)?;
+    let threads =
+        args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let vkey = match &args.vkey {
+        Some(given) => Some(read_vkey(given)?),
+        None if home.vkey().exists() => Some(read_vkey(&home.vkey().display().to_string())?),
+        None => None,
+    };
+    let saved = args.checkpoint.as_deref().map(read_checkpoint).transpose()?.map(|(_, signed)| signed);
+    let mut run = Run { args, home, threads, ui, report: Report::new("worm verify") };
+    let log = match run.format()? {
+        Some(log) => log,
+        None => return Ok(run.end()),
+    };
+    if !run.bytes(&log)? || args.bytes_only {
+        return Ok(run.end());
+    }
+    run.meaning(&log, vkey.as_ref(), saved.as_ref())?;
+    Ok(run.end())
+}
+
+impl Run<'_> {
+    fn fail(&mut self, name: &str, exit: Exit, detail: String) {
+        self.report.check(name, State::Fail, detail.clone());
+        // The first thing that fails decides; what fails behind it often only follows.
+        if self.report.exit == Exit::Ok {
+            self.report.exit = exit;
+            self.report.data["first_failure"] = json!({"check": name, "detail": detail});
+        }
+    }
+
+    fn faulty(&mut self, name: &str, faulty: Faulty) -> Result<(), Fault> {
+        match faulty {
+            Faulty::Unusable(fault) => return Err(fault),
+            Faulty::Missing(what) => self.fail(name, Exit::Missing, what),
+            Faulty::Damaged(damage) => {
+                self.report.data["damage"] = json!({
+                    "segment": damage.segment, "offset": damage.offset, "after_lsn": damage.lsn.0,
+                    "expected": damage.expected, "found": damage.found,
+                });
+                self.fail(name, Exit::Tampered, damage.to_string());
+            }
+            Faulty::Wrong(wrong) => {
+                self.report.data["wrong"] = json!({
+                    "lsn": wrong.lsn.0, "part": wrong.part, "expected": wrong.expected, "found": wrong.found,
+                    "segment": wrong.place.map(|place| place.segment), "offset": wrong.place.map(|place| place.offset),
+                });
+                self.fail(name, Exit::Tampered, wrong.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    fn format(&mut self) -> Result<Option<LogFiles>, Fault> {
+        match LogFiles::open(&self.home.log()) {
+            Err(faulty) => {
+                self.faulty("format", faulty)?;
+                Ok(None)
+            }
+            Ok(log) => {
+                let detail = format!(
+                    "{} segments, {} of them sealed, {}, region {}",
+                    thousands(log.segments()),
+                    thousands(log.sealed()),
+                    bytes(log.bytes()),
+                    log.region()
+                );
+                self.report.data["region"] = json!(log.region());
+                self.report.check("format", State::Ok, detail);
+                Ok(Some(log))
+            }
+        }
+    }
+
+    fn bytes(&mut self, log: &LogFiles) -> Result<bool, Fault> {
+        let mut progress = self.ui.progress("bytes  ", log.bytes(), Unit::Bytes);
+        let result = log.check(self.threads, &mut |count| progress.add(count));
+        progress.finish();
+        match result {
+            Err(faulty) => {
+                self.faulty("bytes", faulty)?;
+                Ok(false)
+            }
+            Ok(Bytes { frames, bytes: read, torn }) => {
+                self.report.data["bytes"] = json!({"bytes": read, "frames": frames});
+                let tail = torn.map(|torn| format!("; {torn}")).unwrap_or_default();
+                self.report.check(
+                    "bytes",
+                    State::Ok,
+                    format!("{} in {} frames hold their sums{tail}", bytes(read), thousands(frames)),
+                );
+                Ok(true)
+            }
+        }
+    }
+
+    fn meaning(
+        &mut self,
+        log: &LogFiles,
+        vkey: Option<&Verifier>,
+        saved: Option<&engine::checkpoint::Signed>,
+    ) -> Result<(), Fault> {
+        let published = self.published(log.region())?;
+        let period = (self.args.from.unwrap_or(0), self.args.to.unwrap_or(u64::MAX));
+        let worm = self.home.worm();
+        let mut compare = Compare::new(&worm, vkey, period).map_err(|error| Fault::read(&worm, error))?;
+        for (who, signed) in [("published", &published), ("saved", &saved.cloned())] {
+            if let Some(signed) = signed {
+                compare.claim(who, signed.checkpoint.size, signed.checkpoint.root);
+            }
+        }
+        let kek = self.args.kek.as_deref().map(Kek::read).transpose()?;
+        let source = kek.as_ref().map_or(Source::Attested, |kek| Source::Secrets(kek));
+        let scratch = match &self.args.scratch {
+            Some(folder) => Scratch::new(folder)?,
+            None => Scratch::new(&std::env::temp_dir())?,
+        };
+        let table = DiskTable::open(&scratch.0, &TableOptions::new(0)).map_err(|error| {
+            Fault::new(
+                "cannot build the index",
+                scratch.0.display(),
+                error,
+                "give --scratch DIR with room for it",
+            )
+        })?;
+        let mut fold = Fold::new(Ledger::new(log.region(), table), &source, self.threads);
+        let mut progress = self.ui.progress("records", log.bytes(), Unit::Bytes);
+        let mut at = 0;
+        let result = log
+            .records(&mut |lsn, place, payload| {
+                let read = log.read_up_to(place);
+                progress.add(u64::saturating_sub(read, at));
+                at = at.max(read);
+                fold.push(lsn, place, payload, &mut compare)
+            })
+            .and_then(|()| fold.finish(&mut compare).map_err(Faulty::Wrong));
+        progress.finish();
+        compare.finish().map_err(|error| Fault::read(&worm, error))?;
+        let counts = fold.counts();
+        let applied = fold.ledger().applied();
+        self.report.data["counts"] = json!(counts);
+        self.report.data["ledger_digest"] = json!(fold.ledger().digest().to_string());
+        self.report.data["applied"] = json!(applied.0);
+        match result {
+            Err(faulty) => {
+                self.faulty("records", faulty)?;
+                // The WORM files up to there say which entry is the first that differs.
+                self.worm(&compare, false);
+            }
+            Ok(()) => {
+                self.records(counts, applied);
+                self.itself(counts, &compare, vkey);
+                self.worm(&compare, true);
+            }
+        }
+        self.checkpoints(&compare, published.as_ref(), saved, vkey);
+        self.period(&compare);
+        Ok(())
+    }
+
+    fn published(&mut self, region: &str) -> Result<Option<engine::checkpoint::Signed>, Fault> {
+        let path = self.home.checkpoint(region);
+        if !path.exists() {
+            return Ok(None);
+        }
+        match read_checkpoint(&path) {
+            Ok((_, signed)) => Ok(Some(signed)),
+            Err(fault) if fault.exit == Exit::Tampered => {
+                self.fail("checkpoint", Exit::Tampered, format!("{}: {}", fault.place, fault.why));
+                Ok(None)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn records(&mut self, counts: Counts, applied: Lsn) {
+        let mut detail = format!(
+            "{} records, {} submissions judged",
+            thousands(counts.records),
+            thousands(counts.submissions)
+        );
+        if counts.hmac_taken > 0 {
+            detail.push_str(&format!(
+                "; {} HMAC results taken from the log's own Attested",
+                thousands(counts.hmac_taken)
+            ));
+        }
+        self.report.check("records", State::Ok, detail);
+        if counts.uncovered > 0 {
+            let detail = format!(
+                "{} records after record {applied} are not attested yet: their bytes hold, what they mean was not looked at; \
+                 --kek checks them",
+                thousands(counts.uncovered)
+            );
+            self.report.check("newest", State::Warn, detail);
+        }
+    }
+
+    fn itself(&mut self, counts: Counts, compare: &Compare<'_>, vkey: Option<&Verifier>) {
+        let mut detail = format!(
+            "{} Attested and {} checkpoints agree with what was computed",
+            thousands(counts.attested),
+            thousands(counts.checkpoints)
+        );
+        match (&compare.unsigned, vkey) {
+            (Some((lsn, why)), _) => {
+                self.fail("log on itself", Exit::Tampered, format!("the checkpoint in record {lsn}: {why}"));
+                return;
+            }
+            (None, Some(_)) if compare.signed > 0 => detail.push_str(", all signed"),
+            _ => {}
+        }
+        self.report.check("log on itself", State::Ok, detail);
+    }
+
+    fn worm(&mut self, compare: &Compare<'_>, whole: bool) {
+        let (worm, equal) = compare.worm();
+        match worm {
+            Worm::Absent => self.report.check("WORM files", State::Skipped, "there are none"),
+            Worm::Equal => {
+                let far = if whole { "" } else { ", up to where the log stops making sense" };
+                self.report.check(
+                    "WORM files",
+                    State::Ok,
+                    format!("{} lines are the leaves they must be{far}", thousands(equal)),
+                );
+            }
+            Worm::Behind { have } => {
+                let detail = format!(
+                    "they end at entry {have} of {}: flkd writes the rest when it starts",
+                    thousands(compare.leaves())
+                );
+                self.report.check("WORM files", State::Warn, detail);
+            }
+            Worm::Differs { seq, place, found } => {
+                let detail = format!("entry {seq}, {place}: {found}");
+                self.report.data["worm_difference"] = json!({"seq": seq, "place": place, "found": found});
+                self.fail("WORM files", Exit::Tampered, detail);
+            }
+        }
+    }
+
+    fn checkpoints(
+        &mut self,
+        compare: &Compare<'_>,
+        published: Option<&engine::checkpoint::Signed>,
+        saved: Option<&engine::checkpoint::Signed>,
+        vkey: Option<&Verifier>,
+    ) {
+        for (name, who, signed) in [("checkpoint", "published", published), ("append-only", "saved", saved)] {
+            let Some(signed) = signed else { continue };
+            let checkpoint = &signed.checkpoint;
+            let exit = if who == "saved" { Exit::Inconsistent } else { Exit::Tampered };
+            if let Some(broken) = compare.broken().iter().find(|broken| broken.who == who) {
+                self.fail(name, exit, broken_text(broken, compare.leaves()));
+                continue;
+            }
+            let size = thousands(checkpoint.size);
+            match vkey.map(|vkey| signed.verify(vkey)) {
+                Some(Err(error)) => self.fail(name, exit, format!("over {size} entries: {error}")),
+                signed_by => {
+                    let (state, by) = match signed_by {
+                        Some(_) => (State::Ok, "signed by the log's key"),
+                        None => (State::Warn, "its signature was not checked: give --vkey"),
+                    };
+                    let word = if who == "saved" { "continues your checkpoint" } else { "published" };
+                    self.report.check(
+                        name,
+                        state,
+                        format!("{word} over {size} entries, root {}, {by}", checkpoint.root),
+                    );
+                }
+            }
+        }
+        self.report.data["checkpoint"] = published.map_or(Value::Null, |signed| {
+            json!({"origin": signed.checkpoint.origin, "size": signed.checkpoint.size, "root": signed.checkpoint.root.to_string()})
+        });
+        if published.is_none() && self.report.exit == Exit::Ok {
+            self.report.check("checkpoint", State::Skipped, "none is published yet");
+        }
+    }
+
+    fn period(&mut self, compare: &Compare<'_>) {
+        if self.args.from.is_none() && self.args.to.is_none() {
+            return;
+        }
+        let (detail, data) = match compare.in_period {
+            None => ("no entry".to_owned(), json!({"count": 0})),
+            Some((first, last, count)) => (
+                format!("{} entries, {first} to {last}", thousands(count)),
+                json!({"count": count, "first": first, "last": last}),
+            ),
+        };
+        self.report.check("period", State::Ok, detail);
+        self.report.data["period"] = data;
+    }
+
+    fn end(mut self) -> Report {
+        let dir = self.args.dir.display();
+        self.report.verdict = match self.report.exit {
+            Exit::Ok if self.args.bytes_only => "the bytes are intact; what they mean was not looked at".into(),
+            Exit::Ok => "intact: every byte, record, entry and checkpoint is what it must be".into(),
+            Exit::Missing => format!("data is missing; restore it from a copy, then: worm verify {dir}"),
+            Exit::Inconsistent => "this log is not the one your checkpoint was taken from, or it was rewritten: keep both as evidence".into(),
+            Exit::Tampered | Exit::Failed => format!("NOT what was written; the first failure above names the place. Keep {dir} as it is and compare with a copy"),
+        };
+        self.report
+    }
+}
+
+fn broken_text(broken: &Broken, leaves: u64) -> String {
+    match broken.computed {
+        Some(computed) => format!(
+            "over {} entries it says root {}, computed {computed}",
+            thousands(broken.size),
+            broken.claimed
+        ),
+        None => format!("it is over {} entries, the log holds {}", thousands(broken.size), thousands(leaves)),
+    }
+}
+
+/// A folder of our own that goes when we do.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    /// Makes one in `parent`.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn new(parent: &std::path::Path) -> Result<Scratch, Fault> {
+        let random = crate::keys::random32()?;
+        let path = parent.join(format!("flk-{}", crate::agent::measure::hex(&random[..8])));
+        std::fs::create_dir(&path).map_err(|error| Fault::write(&path, error))?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+
+    use super::super::lines::files;
+    use super::*;
+    use crate::world::World;
+
+    fn written(world: &World) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        world.write(folder.path());
+        folder
+    }
+
+    fn verify(dir: &Path) -> Report {
+        run(&Args::of(dir), Ui::quiet()).unwrap()
+    }
+
+    fn failed(report: &Report) -> Vec<&str> {
+        report
+            .checks
+            .iter()
+            .filter(|check| check.state == State::Fail)
+            .map(|check| check.name.as_str())
+            .collect()
+    }
+
+    fn flip(path: &Path, offset: u64) {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+    }
+
+    #[test]
+    fn a_sound_log_is_called_sound_with_and_without_secrets() {
+        let world = World::busy(300);
+        let folder = written(&world);
+        let report = verify(folder.path());
+        assert_eq!((report.exit, failed(&report)), (Exit::Ok, vec![]), "{:?}", report.checks);
+        let digest = world.ledger.digest().to_string();
+        assert_eq!(report.data["ledger_digest"], digest.as_str());
+        assert!(report.data["counts"]["hmac_taken"].as_u64().unwrap() > 100);
+        let names: Vec<&str> = report.checks.iter().map(|check| check.name.as_str()).collect();
+        assert_eq!(names, ["format", "bytes", "records", "log on itself", "WORM files", "checkpoint"]);
+        let report = run(&Args { kek: Some(world.kek()), ..Args::of(folder.path()) }, Ui::quiet()).unwrap();
+        assert_eq!((report.exit, report.data["counts"]["hmac_taken"].as_u64()), (Exit::Ok, Some(0)));
+        assert_eq!(report.data["ledger_digest"], digest.as_str());
+    }
+
+    /// One bit changed anywhere in what is written is found, and the segment and offset are named.
+    #[test]
+    fn any_changed_bit_of_the_log_is_found() {
+        let world = World::busy(60);
+        let folder = written(&world);
+        let segment = folder.path().join("log").join(segments::segment_name(1));
+        let bytes = std::fs::read(&segment).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64;
+        for nth in 0..40 {
+            let offset = end * nth / 40;
+            flip(&segment, offset);
+            let report = verify(folder.path());
+            assert_eq!(report.exit, Exit::Tampered, "offset {offset}: {:?}", report.checks);
+            assert_eq!(report.data["damage"]["segment"], 1, "offset {offset}");
+            let named = report.data["damage"]["offset"].as_u64().unwrap();
+            assert!(named.abs_diff(offset) <= 64 << 10, "offset {offset}, named {named}");
+            flip(&segment, offset);
+        }
+        assert_eq!(verify(folder.path()).exit, Exit::Ok);
+    }
+
+    #[test]
+    fn what_is_missing_is_told_from_what_is_changed() {
+        let world = World::busy(300);
+        let folder = written(&world);
+        let log = folder.path().join("log");
+        let held = folder.path().join("held");
+        for name in [segments::segment_name(1), segments::segment_name(2), segments::MANIFEST.to_owned()] {
+            std::fs::rename(log.join(&name), &held).unwrap();
+            let report = verify(folder.path());
+            assert_eq!(report.exit, Exit::Missing, "{name}: {:?}", report.checks);
+            std::fs::rename(&held, log.join(&name)).unwrap();
+        }
+        std::fs::rename(&log, &held).unwrap();
+        assert_eq!(run(&Args::of(folder.path()), Ui::quiet()).unwrap_err().exit, Exit::Missing);
+    }
+
+    #[test]
+    fn worm_files_are_compared_line_by_line() {
+        let world = World::busy(100);
+        let folder = written(&world);
+        let list = files(&folder.path().join("worm")).unwrap();
+        assert!(list.len() > 2);
+        let text = std::fs::read_to_string(&list[1]).unwrap();
+        std::fs::write(&list[1], text.replacen("\"time\":1", "\"time\":2", 1)).unwrap();
+        let report = verify(folder.path());
+        assert_eq!((report.exit, failed(&report)), (Exit::Tampered, vec!["WORM files"]));
+        assert!(report.data["worm_difference"]["place"].as_str().unwrap().contains(".jsonl, offset 0x"));
+        std::fs::write(&list[1], &text).unwrap();
+        // A copy that is behind is no tampering: the log is the truth and the rest is written again.
+        std::fs::remove_file(list.last().unwrap()).unwrap();
+        let report = verify(folder.path());
+        assert_eq!(report.exit, Exit::Ok);
+        assert!(report.checks.iter().any(|check| check.name == "WORM files" && check.state == State::Warn));
+    }
+
+    #[test]
+    fn a_saved_checkpoint_must_be_continued() {
+        let mut world = World::busy(50);
+        let early = world.checkpoint.clone();
+        world.submit(5);
+        world.attest();
+        let folder = written(&world);
+        let saved = folder.path().join("saved");
+        let with = |note: &[u8]| {
+            std::fs::write(&saved, note).unwrap();
+            run(&Args { checkpoint: Some(saved.clone()), ..Args::of(folder.path()) }, Ui::quiet()).unwrap()
+        };
+        assert_eq!(with(&early).exit, Exit::Ok);
+        // Another log of the same name, signed with the same key.
+        let mut other = World::new();
+        for _ in 0..30 {
+            other.submit(2);
+        }
+        other.attest();
+        let report = with(&other.checkpoint);
+        assert_eq!((report.exit, failed(&report)), (Exit::Inconsistent, vec!["append-only"]));
+        // A log that was cut back to before the checkpoint.
+        let short = written(&World::busy(20));
+        std::fs::write(&saved, &early).unwrap();
+        let args = Args { checkpoint: Some(saved.clone()), ..Args::of(short.path()) };
+        let report = run(&args, Ui::quiet()).unwrap();
+        assert_eq!(report.exit, Exit::Inconsistent, "{:?}", report.checks);
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_key_is_refused() {
+        let world = World::busy(30);
+        let folder = written(&world);
+        let other = engine::checkpoint::Signer::new(crate::world::ORIGIN, &[1; 32]).unwrap();
+        let args = Args { vkey: Some(other.verifier().vkey()), ..Args::of(folder.path()) };
+        let report = run(&args, Ui::quiet()).unwrap();
+        assert_eq!((report.exit, failed(&report)), (Exit::Tampered, vec!["log on itself", "checkpoint"]));
+    }
+
+    #[test]
+    fn a_period_counts_its_entries_only() {
+        let world = World::busy(100);
+        let folder = written(&world);
+        let times: Vec<u64> = world.leaves.iter().map(|(time, _)| *time).collect();
+        let (from, to) = (times[20], times[40]);
+        let report =
+            run(&Args { from: Some(from), to: Some(to), ..Args::of(folder.path()) }, Ui::quiet()).unwrap();
+        let want = times.iter().filter(|time| (from..=to).contains(*time)).count() as u64;
+        assert_eq!(report.data["period"]["count"].as_u64(), Some(want));
+        assert_eq!(parse_from("1970-01-02"), Ok(86_400_000));
+        assert_eq!(parse_to("1970-01-02"), Ok(2 * 86_400_000 - 1));
+        assert_eq!(parse_from("1970-01-01T00:00:01Z"), Ok(1000));
+        assert!(parse_from("soon").is_err());
+    }
+}
