@@ -201,11 +201,7 @@ fn backends(report: &mut Report, folder: &Path, count: u32) {
         (Ok((uring_p50, ..)), Ok((posix_p50, ..)))
             if uring_p50.as_secs_f64() > 1.3 * posix_p50.as_secs_f64() =>
         {
-            report.check(
-                "io backend",
-                State::Warn,
-                format!("{both}; pwrite is faster here: set disk = \"posix\""),
-            );
+            report.check("io backend", State::Warn, format!("{both}; pwrite is faster here: FLK_DISK=posix"));
         }
         _ => report.check("io backend", State::Ok, both),
     }

@@ -16,6 +16,9 @@ use crate::worm::tamper::copy_folder;
 
 const MAGIC: &[u8; 8] = b"flksnp01";
 
+/// Position, term, membership, the ledger's own bytes.
+type Head = (u64, u64, Vec<u8>, Vec<u8>);
+
 /// The ledger of a snapshot over a copy of the node's rows in `scratch`.
 ///
 /// # Errors
@@ -30,8 +33,7 @@ pub fn restore(path: &Path, home: &Home, scratch: &Path) -> Result<Ledger<DiskTa
     if Sha256::digest(body).as_slice() != digest {
         return Err(damaged("its digest does not hold"));
     }
-    let head: Result<((u64, u64, Vec<u8>, Vec<u8>), usize), _> =
-        bincode::serde::decode_from_slice(body, bincode::config::standard());
+    let head = bincode::serde::decode_from_slice::<Head, _>(body, bincode::config::standard());
     let ((_, _, _, ledger), _) = head.map_err(|error| damaged(&error.to_string()))?;
     let rows = home.0.join("proj").join("index");
     let copy = scratch.join("rows");

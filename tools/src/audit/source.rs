@@ -6,7 +6,7 @@ use engine::log::Lsn;
 use segments::{Damage, Identity, Log, OpenError, Options, segment_number};
 
 use super::quiet::QuietDisk;
-use super::resolve::Resolver;
+use super::resolve::{Each, Resolver};
 use super::{Place, Wrong};
 use crate::report::{Exit, Fault};
 
@@ -142,10 +142,7 @@ impl LogFiles {
     ///
     /// # Errors
     /// [`Faulty`]; what `each` says comes back as [`Faulty::Wrong`].
-    pub fn records(
-        &self,
-        each: &mut dyn FnMut(Lsn, Place, &[u8]) -> Result<(), Wrong>,
-    ) -> Result<(), Faulty> {
+    pub fn records(&self, each: &mut Each<'_>) -> Result<(), Faulty> {
         let (disk, progress) = QuietDisk::new(&self.dir);
         let options = Options::new(self.identity.clone());
         let mut resolver = Resolver::default();
