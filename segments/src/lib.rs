@@ -16,6 +16,7 @@
 mod batch;
 mod buffer;
 mod bytes;
+mod check;
 mod choose;
 mod damage;
 mod disk;
@@ -41,6 +42,7 @@ mod walk;
 
 pub use batch::{BATCH_HEADER, BATCH_MAX};
 pub use buffer::BlockBuf;
+pub use check::{CheckError, check_sealed};
 pub use choose::{AnyDisk, Backend, Prefer};
 pub use damage::Damage;
 pub use disk::{Completion, Counters, Disk, FileId, Map, Slot};

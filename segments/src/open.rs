@@ -590,7 +590,7 @@ where
 }
 
 /// What to say about the place where a walk stopped.
-fn stop_flaw(here: &Here, later: Later, walk: &Walk) -> Flaw {
+pub(crate) fn stop_flaw(here: &Here, later: Later, walk: &Walk) -> Flaw {
     match here {
         Here::Damaged(flaw) | Here::Stranger(flaw) => flaw.clone(),
         Here::Batch(_) | Here::End | Here::Zero => {

@@ -158,3 +158,30 @@ fn what_cannot_fit_is_refused_and_changes_nothing() {
     drop(log);
     assert_eq!(open(dir.path(), Prefer::Posix).2.len(), 4);
 }
+
+#[test]
+fn a_sealed_segment_is_checked_from_its_file_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, _, _) = open(dir.path(), Prefer::Posix);
+    for lsn in 1..=300 {
+        log.append(Frame::entry(Lsn(lsn), 1, &payload(lsn))).expect("appends");
+        log.set_committed(Lsn(lsn));
+    }
+    log.flush().expect("flushes");
+    let sealed = log.stats().sealed;
+    assert!(sealed >= 1);
+    let path = dir.path().join(segments::segment_name(1));
+    let whole = std::fs::read(&path).expect("reads");
+    assert_eq!(segments::check_sealed(dir.path(), 1).expect("whole").number, 1);
+    let last = log.stats().segments;
+    assert!(matches!(segments::check_sealed(dir.path(), last), Err(segments::CheckError::NotSealed)));
+    for at in (0..whole.len()).step_by(977) {
+        let mut bad = whole.clone();
+        bad[at] ^= 0x10;
+        std::fs::write(&path, &bad).expect("writes");
+        let found = segments::check_sealed(dir.path(), 1);
+        assert!(matches!(found, Err(segments::CheckError::Damaged(_))), "a flip at {at}: {found:?}");
+    }
+    std::fs::write(&path, &whole[..whole.len() - 1]).expect("writes");
+    assert!(segments::check_sealed(dir.path(), 1).is_err(), "one byte short");
+}

@@ -1,0 +1,108 @@
+//! Is a sealed segment still what was sealed? The scrubber's question, answered from the file alone.
+//!
+//! Reads with an ordinary file handle and a fixed window, so a damaged or truncated file is an error here and never
+//! a signal, and a running log is not in the way: a sealed segment has no writer (S5).
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use engine::limits::BLOCK;
+use engine::log::Lsn;
+
+use crate::damage::{Damage, Flaw};
+use crate::recover::{Found, State, Verdict, decide};
+use crate::segment::{BlockFlaw, Footer, SegmentHeader, segment_name};
+use crate::source::{Source, WINDOW, Windowed};
+use crate::walk::{Chain, Stop, Walk};
+
+/// What a check came to, when not to "whole".
+#[derive(Debug)]
+pub enum CheckError {
+    /// The file is not there, or the device would not give it.
+    Io(io::Error),
+    /// It is there and is not what was sealed.
+    Damaged(Damage),
+    /// It has no footer yet.
+    NotSealed,
+}
+
+impl std::fmt::Display for CheckError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CheckError::Io(error) => write!(f, "cannot be read: {error}"),
+            CheckError::Damaged(damage) => damage.fmt(f),
+            CheckError::NotSealed => f.write_str("is not sealed"),
+        }
+    }
+}
+
+impl std::error::Error for CheckError {}
+
+impl From<io::Error> for CheckError {
+    fn from(error: io::Error) -> CheckError {
+        CheckError::Io(error)
+    }
+}
+
+/// Reads every byte of sealed segment `number` below `dir` and compares it with the segment's own sums: header,
+/// batches, frames, padding, digest, footer. Returns the footer, whose digest the caller can hold against the next
+/// segment's header or the manifest. Memory: one window of 1 MiB, whatever the size of the segment.
+///
+/// # Errors
+/// [`CheckError`].
+pub fn check_sealed(dir: &Path, number: u64) -> Result<Footer, CheckError> {
+    let file = File::open(dir.join(segment_name(number)))?;
+    let length = file.metadata()?.len();
+    let damaged = |flaw: Flaw| CheckError::Damaged(flaw.in_segment(number, Lsn::ZERO));
+    let block_damaged = |at: u64| {
+        move |flaw: BlockFlaw| match flaw {
+            BlockFlaw::Bad(flaw) => CheckError::Damaged(flaw.within(at).in_segment(number, Lsn::ZERO)),
+            other => CheckError::Io(io::Error::new(io::ErrorKind::InvalidData, format!("{other:?}"))),
+        }
+    };
+    if length < 3 * BLOCK as u64 {
+        return Err(damaged(Flaw::new(length, "a whole segment", format!("{length} bytes"))));
+    }
+    let mut source = Windowed::new(WINDOW, |offset, buf: &mut [u8]| {
+        let wanted = buf.len().min(usize::try_from(length.saturating_sub(offset)).unwrap_or(buf.len()));
+        file.read_exact_at(&mut buf[..wanted], offset).map(|()| wanted)
+    });
+    let header = SegmentHeader::decode(source.bytes(0, BLOCK)?.first_chunk().expect("a block"));
+    let header = header.map_err(block_damaged(0))?;
+    if header.number != number || header.bytes != length {
+        let expected = format!("segment {number} of {length} bytes");
+        return Err(damaged(Flaw::new(40, expected, format!("{} of {}", header.number, header.bytes))));
+    }
+    let at = header.footer_at();
+    let block = source.bytes(at, BLOCK)?;
+    if crate::bytes::is_zero(block) {
+        return Err(CheckError::NotSealed);
+    }
+    let footer = Footer::decode(block.first_chunk().expect("a block")).map_err(block_damaged(at))?;
+
+    let mut walk = Walk::new(&header, Lsn::ZERO, Chain::Whole);
+    let here = loop {
+        match walk.step(&mut source, &mut |_, _, _| Ok::<(), std::convert::Infallible>(())) {
+            Ok(crate::walk::Here::Batch(_)) => {}
+            Ok(here) => break here,
+            Err(Stop::Io(error)) => return Err(error.into()),
+            Err(Stop::Each(never)) => match never {},
+        }
+    };
+    let later = walk.later(&mut source, &here)?;
+    let found = Found::of(&here).expect("the walk stopped");
+    if decide(State::Sealed, found, later, false) != Verdict::Clean {
+        return Err(CheckError::Damaged(
+            crate::open::stop_flaw(&here, later, &walk).in_segment(number, walk.tip),
+        ));
+    }
+    let digest = walk.digest(&mut source)?;
+    if digest != footer.digest || walk.offset != footer.end || walk.frames != footer.frames {
+        let found = format!("digest {digest}, batches up to {}, {} frames", walk.offset, walk.frames);
+        let expected = format!("digest {}, {}, {}", footer.digest, footer.end, footer.frames);
+        return Err(CheckError::Damaged(Flaw::new(at + 56, expected, found).in_segment(number, walk.tip)));
+    }
+    Ok(footer)
+}
