@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::audit::Wrong;
 use crate::audit::fold::{Appended, Fold, Watch};
-use crate::audit::home::{Home, Kek};
+use crate::audit::home::{Home, HomeArgs, Kek};
 use crate::audit::judges::Source;
 use crate::audit::snapshot;
 use crate::audit::source::{Faulty, LogFiles};
@@ -26,8 +26,9 @@ use crate::worm::verify::Scratch;
 /// Exit codes: 0 all agrees, 1 usage or input/output, 2 something differs, 3 data missing.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Data directory of a node
-    pub dir: PathBuf,
+    #[command(flatten)]
+    /// The data directory.
+    pub home: HomeArgs,
     /// Begin with this snapshot instead of nothing, for example DIR/proj/snapshot
     #[arg(long, value_name = "FILE")]
     pub from_snapshot: Option<PathBuf>,
@@ -80,7 +81,7 @@ impl Watch for Meet {
 /// # Errors
 /// Arguments or files that cannot be used. A difference is a result.
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
-    let home = Home::open(&args.dir)?;
+    let home = Home::open(&args.home)?;
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let mut report = Report::new("flk replay");
@@ -262,7 +263,7 @@ fn ended(mut report: Report, result: Result<(), Faulty>, args: &Args) -> Result<
             report.exit = Exit::Tampered;
         }
     }
-    let dir = args.dir.display();
+    let dir = args.home.dir.display();
     report.verdict = match report.exit {
         Exit::Ok => format!("identical: the log alone gives this state (record {})", report.data["applied"]),
         Exit::Missing => format!("the log is not whole; next: worm verify {dir}"),
@@ -285,7 +286,14 @@ mod tests {
     use crate::world::World;
 
     fn args(dir: &Path) -> Args {
-        Args { dir: dir.to_owned(), from_snapshot: None, live: None, kek: None, threads: None, scratch: None }
+        Args {
+            home: HomeArgs::of(dir),
+            from_snapshot: None,
+            live: None,
+            kek: None,
+            threads: None,
+            scratch: None,
+        }
     }
 
     #[test]

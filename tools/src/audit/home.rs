@@ -14,16 +14,38 @@ use zeroize::Zeroizing;
 
 use crate::report::{Exit, Fault};
 
+/// Which directory, and what of it stands elsewhere.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct HomeArgs {
+    /// Data directory of a node, or a copy of one
+    pub dir: PathBuf,
+    /// The segments, where data.log_dir put them elsewhere
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// The WORM files, where data.worm_dir put them elsewhere
+    #[arg(long, value_name = "DIR")]
+    pub worm_dir: Option<PathBuf>,
+}
+
+impl HomeArgs {
+    /// A directory with everything in it.
+    #[must_use]
+    pub fn of(dir: &Path) -> HomeArgs {
+        HomeArgs { dir: dir.to_owned(), log_dir: None, worm_dir: None }
+    }
+}
+
 /// Where things are in a data directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Home(pub PathBuf);
+#[derive(Clone, Debug)]
+pub struct Home(HomeArgs);
 
 impl Home {
     /// A directory that holds a log.
     ///
     /// # Errors
     /// There is none: exit code 3 where the directory exists and its log is gone.
-    pub fn open(path: &Path) -> Result<Home, Fault> {
+    pub fn open(args: &HomeArgs) -> Result<Home, Fault> {
+        let path = args.dir.as_path();
         if !path.is_dir() {
             return Err(Fault::new(
                 "no data directory",
@@ -32,7 +54,7 @@ impl Home {
                 "name the directory that flkd runs on, for example flk-dev",
             ));
         }
-        let home = Home(path.to_owned());
+        let home = Home(args.clone());
         if !home.log().is_dir() {
             return Err(Fault::new(
                 "no log in the data directory",
@@ -45,22 +67,28 @@ impl Home {
         Ok(home)
     }
 
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
     /// The segments.
     #[must_use]
     pub fn log(&self) -> PathBuf {
-        self.0.join("log")
+        self.0.log_dir.clone().unwrap_or_else(|| self.dir().join("log"))
     }
 
     /// The WORM files.
     #[must_use]
     pub fn worm(&self) -> PathBuf {
-        self.0.join("worm")
+        self.0.worm_dir.clone().unwrap_or_else(|| self.dir().join("worm"))
     }
 
     /// The regions whose tree the directory publishes.
     #[must_use]
     pub fn regions(&self) -> Vec<String> {
-        let mut names: Vec<String> = std::fs::read_dir(self.0.join("tlog"))
+        let mut names: Vec<String> = std::fs::read_dir(self.dir().join("tlog"))
             .into_iter()
             .flatten()
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -72,13 +100,13 @@ impl Home {
     /// The published checkpoint of a region.
     #[must_use]
     pub fn checkpoint(&self, region: &str) -> PathBuf {
-        self.0.join("tlog").join(region).join("checkpoint")
+        self.dir().join("tlog").join(region).join("checkpoint")
     }
 
     /// The log's public key.
     #[must_use]
     pub fn vkey(&self) -> PathBuf {
-        self.0.join("keys").join("log.vkey")
+        self.dir().join("keys").join("log.vkey")
     }
 }
 

@@ -35,7 +35,7 @@ pub fn restore(path: &Path, home: &Home, scratch: &Path) -> Result<Ledger<DiskTa
     }
     let head = bincode::serde::decode_from_slice::<Head, _>(body, bincode::config::standard());
     let ((_, _, _, ledger), _) = head.map_err(|error| damaged(&error.to_string()))?;
-    let rows = home.0.join("proj").join("index");
+    let rows = home.dir().join("proj").join("index");
     let copy = scratch.join("rows");
     copy_folder(&rows, &copy).map_err(|error| Fault::read(&rows, error))?;
     let table = DiskTable::open(&copy, &TableOptions::new(table_id(home))).map_err(|error| {
@@ -48,7 +48,7 @@ pub fn restore(path: &Path, home: &Home, scratch: &Path) -> Result<Ledger<DiskTa
 
 /// What the node names its rows by: the first eight bytes of the cluster in its identity file.
 fn table_id(home: &Home) -> u64 {
-    let text = std::fs::read_to_string(home.0.join("identity")).unwrap_or_default();
+    let text = std::fs::read_to_string(home.dir().join("identity")).unwrap_or_default();
     let cluster = text.lines().find_map(|line| line.strip_prefix("cluster = ")).unwrap_or_default();
     let bytes: [u8; 16] = engine::codec::unhex(cluster.trim()).unwrap_or_default();
     u64::from_le_bytes(*bytes.first_chunk().unwrap_or(&[0; 8]))

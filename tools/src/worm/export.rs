@@ -13,15 +13,16 @@ use serde_json::json;
 
 use super::lines::Place;
 use super::tree::{Nodes, insist, pass};
-use crate::audit::home::{Home, read_checkpoint, read_vkey};
+use crate::audit::home::{Home, HomeArgs, read_checkpoint, read_vkey};
 use crate::report::{Fault, Report, State};
 use crate::ui::{Ui, thousands};
 
 /// Writes checkpoint, tiles, entries and a few receipts as plain files
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Data directory of a node
-    pub dir: PathBuf,
+    #[command(flatten)]
+    /// The data directory.
+    pub home: HomeArgs,
     /// Folder to write; it must not exist or be empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -46,14 +47,14 @@ pub fn region(home: &Home, asked: Option<&String>) -> Result<String, Fault> {
         [one] => Ok(one.clone()),
         [] => Err(Fault::new(
             "no published tree",
-            home.0.join("tlog").display(),
+            home.dir().join("tlog").display(),
             "there is no region in it",
             "start flkd once and submit something",
         )
         .exit(crate::report::Exit::Missing)),
         many => Err(Fault::new(
             "which region?",
-            home.0.join("tlog").display(),
+            home.dir().join("tlog").display(),
             many.join(", "),
             "give --region NAME",
         )),
@@ -131,7 +132,7 @@ fn sample(size: u64, count: u64) -> Vec<u64> {
 /// # Errors
 /// The directory lacks parts, its entries are not what its checkpoint signs, or the files cannot be written.
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
-    let home = Home::open(&args.dir)?;
+    let home = Home::open(&args.home)?;
     let region = region(&home, args.region.as_ref())?;
     let (note, signed) = read_checkpoint(&home.checkpoint(&region))?;
     if std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -220,7 +221,7 @@ mod tests {
         let (dir, out) = (folder.path().join("data"), folder.path().join("out"));
         std::fs::create_dir_all(dir.join("log")).unwrap();
         world.write_projections(&dir);
-        let args = Args { dir: dir.clone(), out: out.clone(), region: None, proofs: 5 };
+        let args = Args { home: HomeArgs::of(&dir), out: out.clone(), region: None, proofs: 5 };
         run(&args, Ui::quiet()).unwrap();
         let (_, signed) = read_checkpoint(&out.join("checkpoint")).unwrap();
         let size = signed.checkpoint.size;

@@ -12,15 +12,16 @@ use serde_json::{Value, json};
 use super::export::{region, write};
 use super::lines::Place;
 use super::tree::{Nodes, insist, pass};
-use crate::audit::home::{Home, read_checkpoint};
+use crate::audit::home::{Home, HomeArgs, read_checkpoint};
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::{Ui, thousands};
 
 /// Writes a proof that an entry stands in the log, and the entry
 #[derive(Clone, Debug, clap::Args)]
 pub struct ProveArgs {
-    /// Data directory of a node
-    pub dir: PathBuf,
+    #[command(flatten)]
+    /// The data directory.
+    pub home: HomeArgs,
     /// Id of a summary: 64 hex digits
     #[arg(required_unless_present = "seq")]
     pub pcs_id: Option<String>,
@@ -38,8 +39,9 @@ pub struct ProveArgs {
 /// Shows what the log says of a summary
 #[derive(Clone, Debug, clap::Args)]
 pub struct GetArgs {
-    /// Data directory of a node
-    pub dir: PathBuf,
+    #[command(flatten)]
+    /// The data directory.
+    pub home: HomeArgs,
     /// Id of a summary: 64 hex digits
     pub pcs_id: String,
     /// Region [default: the only one]
@@ -99,7 +101,7 @@ fn search(
 /// # Errors
 /// There is no such entry, or the entries are not what the checkpoint signs.
 pub fn prove(args: &ProveArgs, ui: Ui) -> Result<Report, Fault> {
-    let home = Home::open(&args.dir)?;
+    let home = Home::open(&args.home)?;
     let region = region(&home, args.region.as_ref())?;
     let (note, signed) = read_checkpoint(&home.checkpoint(&region))?;
     let size = signed.checkpoint.size;
@@ -169,7 +171,7 @@ fn absent(home: &Home, what: &str, size: u64) -> Fault {
 /// # Errors
 /// As [`prove`].
 pub fn get(args: &GetArgs, ui: Ui) -> Result<Report, Fault> {
-    let home = Home::open(&args.dir)?;
+    let home = Home::open(&args.home)?;
     let region = region(&home, args.region.as_ref())?;
     let (_, signed) = read_checkpoint(&home.checkpoint(&region))?;
     let id = read_id(&args.pcs_id)?;
@@ -193,7 +195,7 @@ pub fn get(args: &GetArgs, ui: Ui) -> Result<Report, Fault> {
             )
             .exit(Exit::Tampered)
         })?;
-        tree(&leaf, entry, &args.dir, &mut report.lines);
+        tree(&leaf, entry, &args.home.dir, &mut report.lines);
         entries.push(json!({"seq": entry.seq, "leaf": serde_json::from_slice::<Value>(&entry.line).unwrap_or(Value::Null),
             "file": entry.place.path, "offset": entry.place.offset}));
     }
@@ -203,7 +205,7 @@ pub fn get(args: &GetArgs, ui: Ui) -> Result<Report, Fault> {
         "{} under the checkpoint over {} entries; receipt: worm prove {} {id}",
         if found.len() == 1 { "one entry".to_owned() } else { format!("{} entries", found.len()) },
         thousands(signed.checkpoint.size),
-        args.dir.display()
+        args.home.dir.display()
     );
     Ok(report)
 }
@@ -297,7 +299,7 @@ mod tests {
             [(Some(id.clone()), None, id), (None, Some(0), "0".into()), (None, Some(seq), seq.to_string())]
         {
             let args = ProveArgs {
-                dir: folder.path().to_owned(),
+                home: HomeArgs::of(folder.path()),
                 pcs_id,
                 seq: number,
                 region: None,
@@ -310,8 +312,13 @@ mod tests {
             receipt.verify(&entry, &world.signer.verifier()).unwrap();
             assert_eq!(receipt.index, if name == "0" { 0 } else { seq });
         }
-        let args =
-            ProveArgs { dir: folder.path().to_owned(), pcs_id: None, seq: Some(1 << 40), region: None, out };
+        let args = ProveArgs {
+            home: HomeArgs::of(folder.path()),
+            pcs_id: None,
+            seq: Some(1 << 40),
+            region: None,
+            out,
+        };
         assert_eq!(prove(&args, Ui::quiet()).unwrap_err().what, "no such entry");
     }
 
@@ -325,7 +332,7 @@ mod tests {
         bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
         std::fs::write(&file, bytes).unwrap();
         let args = ProveArgs {
-            dir: folder.path().to_owned(),
+            home: HomeArgs::of(folder.path()),
             pcs_id: None,
             seq: Some(3),
             region: None,
@@ -343,7 +350,7 @@ mod tests {
         let world = World::busy(60);
         let folder = data(&world);
         let (_, id) = first_id(&world, 2);
-        let args = GetArgs { dir: folder.path().to_owned(), pcs_id: id.clone(), region: None };
+        let args = GetArgs { home: HomeArgs::of(folder.path()), pcs_id: id.clone(), region: None };
         let text = render(&get(&args, Ui::quiet()).unwrap(), Format::Text, false);
         for word in [&id, "outcome   accepted", "policy    1.0.0", "key ", "record    ", "entry     "] {
             assert!(text.contains(word), "{word} in\n{text}");

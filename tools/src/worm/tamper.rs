@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::verify::{self, Scratch};
-use crate::audit::home::Home;
+use crate::audit::home::{Home, HomeArgs};
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::Ui;
 
 /// Copies a log, flips one bit of the copy, and shows that it is found
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Data directory of a node; it is only read
-    pub dir: PathBuf,
+    #[command(flatten)]
+    /// The data directory.
+    pub home: HomeArgs,
     /// Keep the changed copy here instead of throwing it away
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
@@ -32,15 +33,14 @@ pub struct Args {
 ///
 /// # Errors
 /// The file system refuses.
-pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    for part in ["log", "worm", "tlog"] {
-        if from.join(part).is_dir() {
-            copy_folder(&from.join(part), &to.join(part))?;
-        }
+pub fn copy(home: &Home, to: &Path) -> io::Result<()> {
+    let parts = [("log", home.log()), ("worm", home.worm()), ("tlog", home.dir().join("tlog"))];
+    for (name, from) in parts.iter().filter(|(_, from)| from.is_dir()) {
+        copy_folder(from, &to.join(name))?;
     }
-    if from.join("keys/log.vkey").is_file() {
+    if home.vkey().is_file() {
         std::fs::create_dir_all(to.join("keys"))?;
-        std::fs::copy(from.join("keys/log.vkey"), to.join("keys/log.vkey"))?;
+        std::fs::copy(home.vkey(), to.join("keys/log.vkey"))?;
     }
     Ok(())
 }
@@ -74,7 +74,7 @@ fn written(path: &Path) -> io::Result<u64> {
 /// # Errors
 /// The directory cannot be copied, or was not sound to begin with.
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
-    Home::open(&args.dir)?;
+    let home = Home::open(&args.home)?;
     let scratch;
     let target = match &args.keep {
         Some(path) if path.exists() => {
@@ -91,7 +91,7 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
             scratch.0.join("copy")
         }
     };
-    copy(&args.dir, &target).map_err(|error| Fault::write(&target, error))?;
+    copy(&home, &target).map_err(|error| Fault::write(&target, error))?;
     let before = verify::run(&verify::Args::of(&target), ui)?;
     if before.exit != Exit::Ok {
         let why = before
@@ -101,9 +101,9 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
             .map_or_else(String::new, |check| check.detail.clone());
         return Err(Fault::new(
             "the log is not sound before anything was changed",
-            args.dir.display(),
+            args.home.dir.display(),
             why,
-            format!("worm verify {}", args.dir.display()),
+            format!("worm verify {}", args.home.dir.display()),
         )
         .exit(before.exit));
     }
@@ -159,7 +159,7 @@ mod tests {
         let (dir, keep) = (folder.path().join("data"), folder.path().join("copy"));
         World::busy(50).write(&dir);
         crate::keys::write_secret(&dir.join("keys/kek"), "secret").unwrap();
-        let args = Args { dir: dir.clone(), keep: Some(keep.clone()), segment: None, offset: None };
+        let args = Args { home: HomeArgs::of(&dir), keep: Some(keep.clone()), segment: None, offset: None };
         let report = run(&args, Ui::quiet()).unwrap();
         assert_eq!(
             (report.exit, report.data["verify_exit"].as_u64()),
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(verify::run(&verify::Args::of(&dir), Ui::quiet()).unwrap().exit, Exit::Ok);
         assert_eq!(verify::run(&verify::Args::of(&keep), Ui::quiet()).unwrap().exit, Exit::Tampered);
         assert!(!keep.join("keys/kek").exists(), "no secret is copied");
-        let again = Args { dir: keep, keep: None, ..args };
+        let again = Args { home: HomeArgs::of(&keep), keep: None, ..args };
         assert_eq!(run(&again, Ui::quiet()).unwrap_err().exit, Exit::Tampered);
     }
 }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::compare::{Broken, Compare, Worm};
 use crate::audit::fold::{Counts, Fold};
-use crate::audit::home::{Home, Kek, read_checkpoint, read_vkey};
+use crate::audit::home::{Home, HomeArgs, Kek, read_checkpoint, read_vkey};
 use crate::audit::judges::Source;
 use crate::audit::source::{Bytes, Faulty, LogFiles};
 use crate::report::{Exit, Fault, Report, State};
@@ -32,8 +32,9 @@ use crate::ui::{Ui, Unit, bytes, thousands};
 /// 5 inconsistent with the saved checkpoint.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Data directory of a node, or a copy of one
-    pub dir: PathBuf,
+    #[command(flatten)]
+    /// The data directory.
+    pub home: HomeArgs,
     /// A checkpoint kept from an earlier visit: the log must continue it
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
@@ -65,7 +66,7 @@ impl Args {
     #[must_use]
     pub fn of(dir: &std::path::Path) -> Args {
         Args {
-            dir: dir.to_owned(),
+            home: HomeArgs::of(dir),
             checkpoint: None,
             vkey: None,
             from: None,
@@ -114,7 +115,7 @@ struct Run<'a> {
 /// # Errors
 /// Arguments or files that cannot be used. What does not hold is a result, with its exit code.
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
-    let home = Home::open(&args.dir)?;
+    let home = Home::open(&args.home)?;
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let vkey = match &args.vkey {
@@ -412,7 +413,7 @@ impl Run<'_> {
     }
 
     fn end(mut self) -> Report {
-        let dir = self.args.dir.display();
+        let dir = self.args.home.dir.display();
         self.report.verdict = match self.report.exit {
             Exit::Ok if self.args.bytes_only => "the bytes are intact; what they mean was not looked at".into(),
             Exit::Ok => "intact: every byte, record, entry and checkpoint is what it must be".into(),
