@@ -116,8 +116,8 @@ fn a_failed_write_stops_the_log_like_a_failed_fsync() {
     let node = start.ready();
     let load = Load::start(node.address, CLIENTS, &Arc::new(AtomicU64::new(0)));
     load.wait_for(50);
-    disk.order("write-eio 1");
-    // The failing write may have been a projection's, which is a cache; then the log goes on and must.
+    disk.order("write-eio 1 data/log");
+    // The failing write may have been for the preparation of the next segment; then the log goes on and may.
     let deadline = Instant::now() + Duration::from_millis(500);
     while Instant::now() < deadline && node.get("/readyz").status == 200 {
         std::thread::sleep(Duration::from_millis(10));

@@ -16,5 +16,6 @@ mod directories;
 mod disk_faults;
 mod framing;
 mod kills;
+mod log_on_lossy;
 mod lossyfs_itself;
 mod outsiders;

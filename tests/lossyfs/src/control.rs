@@ -1,13 +1,13 @@
 //! The control file: one command a line, written to `.ctl` in the root of the mount; reading it gives the tally.
 
 use crate::crash::Loss;
-use crate::disk::{AfterFailure, Disk, Errno, FsyncFault, Node, ROOT};
+use crate::disk::{AfterFailure, Disk, Errno, Fault, Node, ROOT};
 
 /// The commands, as `lossyfs --help` prints them.
 pub const HELP: &str = "\
 crash | crash torn SEED            power loss: un-synced sectors and names are lost, all or by coin
 fsync-eio N keep|revert [PATH]     the N-th fsync from now (at or below PATH) fails
-write-eio N                        the N-th write from now fails
+write-eio N [PATH]                 the N-th write from now (at or below PATH) fails
 fsync-delay MS                     every fsync takes at least this long
 capacity BYTES                     writes that grow files past this sum fail with ENOSPC
 rot PATH OFFSET BITS               that byte reads with these bits flipped
@@ -33,10 +33,9 @@ pub fn obey(disk: &mut Disk, line: &str) -> Result<(), Errno> {
                 "revert" => AfterFailure::Revert,
                 _ => return Err(libc::EINVAL),
             };
-            let below = rest.first().copied().unwrap_or("").to_owned();
-            disk.fsync_fault = Some(FsyncFault { countdown: number(nth)?, after, below });
+            disk.fsync_fault = Some((fault(nth, rest)?, after));
         }
-        ["write-eio", nth] => disk.write_fault = Some(number(nth)?),
+        ["write-eio", nth, rest @ ..] => disk.write_fault = Some(fault(nth, rest)?),
         ["fsync-delay", ms] => disk.fsync_delay_ms = number(ms)?,
         ["capacity", bytes] => disk.capacity = Some(number(bytes)?),
         ["rot", path, offset, bits] => {
@@ -64,6 +63,15 @@ pub fn obey(disk: &mut Disk, line: &str) -> Result<(), Errno> {
 
 fn number<T: std::str::FromStr>(word: &str) -> Result<T, Errno> {
     word.parse().map_err(|_| libc::EINVAL)
+}
+
+fn fault(nth: &str, below: &[&str]) -> Result<Fault, Errno> {
+    let countdown = number(nth)?;
+    match below {
+        [] if countdown > 0 => Ok(Fault { countdown, below: String::new() }),
+        [path] if countdown > 0 => Ok(Fault { countdown, below: (*path).to_owned() }),
+        _ => Err(libc::EINVAL),
+    }
 }
 
 fn loss(words: &[&str]) -> Result<Loss, Errno> {

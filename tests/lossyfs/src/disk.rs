@@ -78,13 +78,11 @@ pub enum AfterFailure {
     Revert,
 }
 
-/// A planned failure of an `fsync`.
+/// A failure that is planned for the n-th call of its kind.
 #[derive(Clone, Debug)]
-pub struct FsyncFault {
-    /// Fails the n-th `fsync` from now; 1 is the next.
+pub struct Fault {
+    /// Fails the n-th call from now; 1 is the next.
     pub countdown: u32,
-    /// What the file holds afterwards.
-    pub after: AfterFailure,
     /// Only files and directories at or below this path count; empty means all.
     pub below: String,
 }
@@ -108,9 +106,10 @@ pub struct Disk {
     next: Ino,
     /// Largest sum of file lengths; nothing counts as sparse.
     pub capacity: Option<u64>,
-    pub fsync_fault: Option<FsyncFault>,
-    /// The n-th write from now fails with EIO.
-    pub write_fault: Option<u32>,
+    /// An `fsync` that fails with EIO, and what the file holds afterwards.
+    pub fsync_fault: Option<(Fault, AfterFailure)>,
+    /// A write that fails with EIO.
+    pub write_fault: Option<Fault>,
     pub fsync_delay_ms: u64,
     /// The next write lands this many bytes too low.
     pub misdirect: Option<u64>,
@@ -250,6 +249,13 @@ impl Disk {
         named.iter().map(length).sum()
     }
 
+    /// One call nearer to a fault; `None` when this call is the one.
+    fn count_down(&mut self, mut fault: Fault, ino: Ino) -> Option<Fault> {
+        let counts = fault.below.is_empty() || self.below(&fault.below).contains(&ino);
+        fault.countdown = fault.countdown.saturating_sub(u32::from(counts));
+        (fault.countdown > 0).then_some(fault)
+    }
+
     fn admit_growth(&mut self, ino: Ino, new_length: u64) -> Result<(), Errno> {
         let growth = new_length.saturating_sub(self.file(ino)?.seen.length());
         if let Some(capacity) = self.capacity
@@ -265,9 +271,9 @@ impl Disk {
     /// Writes bytes; they are seen at once and durable after the next successful [`Disk::sync`].
     pub fn write(&mut self, ino: Ino, at: u64, bytes: &[u8]) -> Result<(), Errno> {
         self.tally.writes += 1;
-        if let Some(left) = self.write_fault {
-            self.write_fault = (left > 1).then(|| left - 1);
-            if left <= 1 {
+        if let Some(fault) = self.write_fault.take() {
+            self.write_fault = self.count_down(fault, ino);
+            if self.write_fault.is_none() {
                 return Err(libc::EIO);
             }
         }
@@ -306,15 +312,13 @@ impl Disk {
     /// `fsync`: makes the pending changes of one file or directory durable, or fails as planned.
     pub fn sync(&mut self, ino: Ino) -> Result<(), Errno> {
         self.tally.fsyncs += 1;
-        if let Some(mut fault) = self.fsync_fault.take() {
-            let counts = fault.below.is_empty() || self.below(&fault.below.clone()).contains(&ino);
-            if counts && fault.countdown <= 1 {
+        if let Some((fault, after)) = self.fsync_fault.take() {
+            self.fsync_fault = self.count_down(fault, ino).map(|fault| (fault, after));
+            if self.fsync_fault.is_none() {
                 self.tally.fsync_errors += 1;
-                self.fail_sync(ino, fault.after)?;
+                self.fail_sync(ino, after)?;
                 return Err(libc::EIO);
             }
-            fault.countdown -= u32::from(counts);
-            self.fsync_fault = Some(fault);
         }
         match self.nodes.get_mut(&ino).ok_or(libc::ENOENT)? {
             Node::Dir(dir) => {

@@ -204,9 +204,15 @@ fn a_snapshot_shows_a_power_loss_without_one() {
 #[test]
 fn only_commands_are_obeyed() {
     let mut disk = Disk::new();
-    for line in
-        ["explode", "crash softly", "fsync-eio x keep", "fsync-eio 1 maybe", "capacity -1", "rot log 1"]
-    {
+    for line in [
+        "explode",
+        "crash softly",
+        "fsync-eio x keep",
+        "fsync-eio 1 maybe",
+        "write-eio 0",
+        "capacity -1",
+        "rot log 1",
+    ] {
         assert_eq!(obey(&mut disk, line), Err(libc::EINVAL), "{line}");
     }
     assert_eq!(obey(&mut disk, "rot nowhere 1 1"), Err(libc::ENOENT));
