@@ -38,7 +38,7 @@ pub struct World {
 
 fn bodies(run: u64, key: &Key) -> Bodies {
     let plan = Plan {
-        bodies: 3000,
+        bodies: 1300,
         batch: 1,
         repeats: 0,
         tenant: String::new(),
@@ -189,8 +189,11 @@ impl World {
         let kek = Kek::read(&self.kek()).unwrap();
         let source = Source::Secrets(&kek);
         if let Payload::Events(events) = &record.payload {
+            let mut judges = Judges::of(&self.ledger, &source);
             for (nth, event) in events.iter().enumerate() {
-                let judges = Judges::of(&self.ledger, &source);
+                if judges.version() != self.ledger.keys_version() {
+                    judges = Judges::of(&self.ledger, &source);
+                }
                 let judged = match event {
                     Event::Received(envelope) => Some(judges.judge(envelope, 0)),
                     _ => None,

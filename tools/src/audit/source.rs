@@ -1,9 +1,16 @@
 //! The segments of a log, as an auditor reads them: every byte against its own sums, then record by record.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use engine::log::Lsn;
-use segments::{Damage, Identity, Log, OpenError, Options, segment_number};
+use segments::{
+    CheckError, Damage, Identity, Log, OpenError, Options, check_sealed, segment_name, segment_number,
+};
 
 use super::quiet::QuietDisk;
 use super::resolve::{Each, Resolver};
@@ -28,6 +35,8 @@ pub enum Faulty {
 pub struct Bytes {
     /// Frames.
     pub frames: u64,
+    /// Segments that are sealed.
+    pub sealed: u64,
     /// Bytes read.
     pub bytes: u64,
     /// A tail that a crash left, in words.
@@ -40,7 +49,6 @@ pub struct LogFiles {
     dir: PathBuf,
     identity: Identity,
     segments: u64,
-    sealed: u64,
     bytes: u64,
 }
 
@@ -73,8 +81,12 @@ impl LogFiles {
             for entry in std::fs::read_dir(dir)? {
                 let entry = entry?;
                 if segment_number(&entry.file_name().to_string_lossy()).is_some() {
-                    segments += 1;
-                    bytes += entry.metadata()?.len();
+                    // The next segment is made ahead of time: zeros until it is begun.
+                    let mut magic = [0; 8];
+                    let begun =
+                        File::open(entry.path())?.read_exact_at(&mut magic, 0).is_err() || magic != [0; 8];
+                    segments += u64::from(begun);
+                    bytes += if begun { entry.metadata()?.len() } else { 0 };
                 }
             }
             Ok((segments, bytes))
@@ -84,19 +96,13 @@ impl LogFiles {
             return Err(Faulty::Missing(format!("{} holds no segment", dir.display())));
         }
         let identity = identity(dir)?;
-        Ok(LogFiles { dir: dir.to_owned(), identity, segments, sealed: segments.saturating_sub(1), bytes })
+        Ok(LogFiles { dir: dir.to_owned(), identity, segments, bytes })
     }
 
     /// Segments there are.
     #[must_use]
     pub fn segments(&self) -> u64 {
         self.segments
-    }
-
-    /// Of these, sealed.
-    #[must_use]
-    pub fn sealed(&self) -> u64 {
-        self.sealed
     }
 
     /// Bytes of all segments.
@@ -117,25 +123,103 @@ impl LogFiles {
         self.bytes / self.segments.max(1) * place.segment.saturating_sub(1) + place.offset
     }
 
-    /// Every segment against its own sums. `done` hears how many bytes more were read.
+    /// Every segment against its own sums, sealed ones on so many threads, then how they follow each other and the
+    /// open one. `done` hears how many bytes more were read.
     ///
     /// # Errors
-    /// [`Faulty`].
-    pub fn check(&self, _threads: usize, done: &mut dyn FnMut(u64)) -> Result<Bytes, Faulty> {
-        let (disk, progress) = QuietDisk::new(&self.dir);
-        let mut heard = 0;
-        let options = Options::new(self.identity.clone());
-        let each = |_: &segments::Frame<'_>| {
-            let read = progress.bytes.get();
-            done(read - heard);
-            heard = read;
-            Ok::<(), std::convert::Infallible>(())
+    /// [`Faulty`]: of several the one in the lowest segment.
+    pub fn check(&self, threads: usize, done: &mut dyn FnMut(u64)) -> Result<Bytes, Faulty> {
+        // Headers, footers and digests of all, and every byte of those that are not sealed. A running node appends
+        // meanwhile, and what is read of its tail may be half of a write: look again before calling it damage.
+        let mut options = Options::new(self.identity.clone());
+        options.replay_from = Lsn(u64::MAX);
+        let mut tries = 0;
+        let opened = loop {
+            let (disk, progress) = QuietDisk::new(&self.dir);
+            let nothing = |_: &segments::Frame<'_>| Ok::<(), std::convert::Infallible>(());
+            tries += 1;
+            match Log::open(disk, &options, nothing) {
+                Err(OpenError::Corrupt(damage)) if damage.segment >= self.segments && tries < 5 => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => break Err(error),
+                Ok((_, recovery)) => {
+                    done(progress.bytes.get());
+                    break Ok(recovery);
+                }
+            }
         };
-        let (_, recovery) = Log::open(disk, &options, each).map_err(|error| faulty(&self.dir, error))?;
-        let torn = recovery.torn.map(|torn| {
-            format!("a tail of {} bytes at offset {:#x} of segment {} was being written when the node stopped, nobody was promised it", torn.erased, torn.offset, torn.segment)
+        // Where the log as a whole is broken, look at what stands before that place: the first damage is named.
+        let last = match &opened {
+            Ok(recovery) => recovery.sealed,
+            Err(OpenError::Corrupt(damage)) => damage.segment.saturating_sub(1).min(self.segments),
+            Err(_) => 0,
+        };
+        let (frames, first) = self.check_sealed(last, threads, done);
+        match (first, opened) {
+            (Some((_, CheckError::Damaged(damage))), _) => Err(Faulty::Damaged(damage)),
+            (Some((number, CheckError::Io(error))), _) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Faulty::Missing(format!("segment {number} is missing")))
+            }
+            (Some((number, error)), _) => {
+                Err(Faulty::Unusable(Fault::read(&self.dir.join(segment_name(number)), error)))
+            }
+            (None, Err(error)) => Err(faulty(&self.dir, error)),
+            (None, Ok(recovery)) => {
+                let torn = recovery.torn.map(|torn| {
+                    format!(
+                        "a tail of {} bytes at offset {:#x} of segment {} was being written when the node stopped; nobody \
+                         was promised it",
+                        torn.erased, torn.offset, torn.segment
+                    )
+                });
+                Ok(Bytes {
+                    frames: frames + recovery.frames,
+                    sealed: recovery.sealed,
+                    bytes: self.bytes,
+                    torn,
+                })
+            }
+        }
+    }
+
+    /// Every byte of the segments 1 to `last`: frames in those that are whole, and the first that is not.
+    fn check_sealed(
+        &self,
+        last: u64,
+        threads: usize,
+        done: &mut dyn FnMut(u64),
+    ) -> (u64, Option<(u64, CheckError)>) {
+        let next = AtomicU64::new(1);
+        let (sender, results) = mpsc::channel();
+        let (mut frames, mut first): (u64, Option<(u64, CheckError)>) = (0, None);
+        std::thread::scope(|scope| {
+            for _ in 0..(threads as u64).min(last) {
+                let (sender, next) = (sender.clone(), &next);
+                scope.spawn(move || {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number > last || sender.send((number, check_sealed(&self.dir, number))).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            for (number, result) in results {
+                done(self.bytes / self.segments);
+                match result {
+                    Ok(footer) => frames += footer.frames,
+                    // Full, and its footer not written yet: the log as a whole was asked about it.
+                    Err(CheckError::NotSealed) => {}
+                    Err(error) if first.as_ref().is_none_or(|(have, _)| number < *have) => {
+                        first = Some((number, error));
+                    }
+                    Err(_) => {}
+                }
+            }
         });
-        Ok(Bytes { frames: recovery.frames, bytes: progress.bytes.get(), torn })
+        (frames, first)
     }
 
     /// Every record that counts, in order.

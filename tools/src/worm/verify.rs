@@ -176,9 +176,8 @@ impl Run<'_> {
             }
             Ok(log) => {
                 let detail = format!(
-                    "{} segments, {} of them sealed, {}, region {}",
+                    "{} segments, {}, region {}",
                     thousands(log.segments()),
-                    thousands(log.sealed()),
                     bytes(log.bytes()),
                     log.region()
                 );
@@ -198,8 +197,8 @@ impl Run<'_> {
                 self.faulty("bytes", faulty)?;
                 Ok(false)
             }
-            Ok(Bytes { frames, bytes: read, torn }) => {
-                self.report.data["bytes"] = json!({"bytes": read, "frames": frames});
+            Ok(Bytes { frames, sealed, bytes: read, torn }) => {
+                self.report.data["bytes"] = json!({"bytes": read, "frames": frames, "sealed": sealed});
                 let tail = torn.map(|torn| format!("; {torn}")).unwrap_or_default();
                 self.report.check(
                     "bytes",
