@@ -100,9 +100,9 @@ pub const SEGMENT_SIZE_MIN: usize = 1 << 20;
 /// Smallest segment a test may use, bytes: a few blocks, so that rotation happens often.
 pub const SEGMENT_SIZE_TEST_MIN: usize = 64 << 10;
 
-/// Keys held in the in-memory part of the index before the older half goes to a sorted run: about 40 MiB,
+/// Keys held in the in-memory part of the index before the older half goes to a sorted run: about 20 MiB,
 /// and as many rows to read again at a start.
-pub const RECENT_KEYS_MAX: u64 = 4 << 20;
+pub const RECENT_KEYS_MAX: u64 = 2 << 20;
 
 /// Most rows the index can number: a slot gives 40 bits to the row. A trillion rows would fill 114 TB.
 pub const ROWS_MAX: u64 = 1 << 40;

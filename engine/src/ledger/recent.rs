@@ -26,6 +26,9 @@ const _: () = {
 /// By how many slots the end of a partition grows when its last cluster runs over.
 const SPILL: usize = 8;
 
+/// Slots that are looked at together: a line of the cache.
+const LINE: usize = 8;
+
 /// Which recent rows may have a tag.
 #[derive(Clone, Debug)]
 pub(crate) struct Recent {
@@ -106,7 +109,20 @@ impl Partition {
 
     fn find(&self, print: u64, out: &mut Vec<u64>) {
         let wanted = print << ROW_BITS;
-        for &slot in self.slots.iter().skip(Partition::home(self.homes, wanted)) {
+        let slots = self.slots.get(Partition::home(self.homes, wanted)..).unwrap_or_default();
+        // Most lookups end within a few slots without a match, at a place nobody can predict. Looking at a
+        // whole line of them and deciding once lets the processor go on to the runs while memory answers.
+        if let Some(line) = slots.first_chunk::<LINE>() {
+            let (mut met, mut passed) = (false, false);
+            for slot in line {
+                met |= slot >> ROW_BITS == print;
+                passed |= slot >> ROW_BITS > print;
+            }
+            if passed && !met {
+                return;
+            }
+        }
+        for &slot in slots {
             // EMPTY has the largest print, so the order ends the search there, too.
             match slot >> ROW_BITS {
                 other if other < print => {}

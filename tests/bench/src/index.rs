@@ -2,6 +2,8 @@
 
 use std::hint::black_box;
 use std::io;
+use std::path::Path;
+use std::time::Instant;
 
 use engine::event::{Envelope, Event};
 use engine::ids::{KeyId, TenantId};
@@ -10,7 +12,7 @@ use engine::limits::{RECENT_KEYS_MAX, RECORD_EVENTS_MAX};
 use engine::summary::{
     Fingerprint, Judged, PcsId, ReasonCode, Regime, Signals, SignatureForm, Signed, Sound, Verdict,
 };
-use segments::runs::{DiskTable, TableOptions};
+use segments::runs::{DiskTable, Syncing, TableOptions};
 use sha2::{Digest, Sha256};
 
 use crate::context::{Context, remove};
@@ -130,6 +132,29 @@ impl Filled {
     }
 }
 
+/// Takes a snapshot and opens it again from a copy of the manifest's view: what a restart pays for the index.
+fn reopen(filled: &Filled, dir: &Path) -> io::Result<String> {
+    let bytes = filled.ledger.snapshot().map_err(io::Error::other)?;
+    let start = Instant::now();
+    filled.ledger.table().sync().and_then(Syncing::wait).map_err(io::Error::other)?;
+    let synced = start.elapsed();
+    let (start, spent) = (Instant::now(), clock());
+    // Nothing is written to it while both are open.
+    let table = DiskTable::open(dir, &TableOptions::new(1)).map_err(io::Error::other)?;
+    let again = Ledger::restore(&bytes, table).map_err(io::Error::other)?;
+    let (took, spent) = (start.elapsed(), clock() - spent);
+    if again.digest() != filled.ledger.digest() {
+        return Err(io::Error::other("another ledger came back"));
+    }
+    Ok(format!(
+        "snapshot of {} bytes; rows synced in {:.2} s; opened and restored in {:.2} s, {:.2} s of a processor",
+        bytes.len(),
+        synced.as_secs_f64(),
+        took.as_secs_f64(),
+        spent as f64 / 1e9
+    ))
+}
+
 fn measure(context: &Context) -> io::Result<Vec<Row>> {
     let dir = context.fresh("index")?;
     let keys = context.size(16_000_000, 6_000_000);
@@ -146,7 +171,9 @@ fn measure(context: &Context) -> io::Result<Vec<Row>> {
     filled.ledger.settle(DiskTable::settle).map_err(io::Error::other)?;
     let old = filled.look()?;
     let (run_keys, run_bytes) = filled.ledger.table().run_memory();
+    let reopened = reopen(&filled, &dir)?;
     let notes = vec![
+        reopened,
         format!(
             "apply, leaf and tree included: {apply:.0} ns an event up to {held} keys, {later:.0} ns up to {keys}"
         ),
