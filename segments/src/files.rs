@@ -158,6 +158,10 @@ impl Files {
             }
             let _ = sender.send(made);
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "zeros the next segment beside the log; owned by these files"
+        )]
         let thread = std::thread::Builder::new().name("flk-prepare".into()).spawn(work)?;
         self.preparing = Some(Preparing { done, thread: Some(thread), bytes });
         Ok(())

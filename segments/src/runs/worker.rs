@@ -83,6 +83,10 @@ impl Office {
         worker.remove_strangers()?;
         let desk = if options.background {
             let (jobs, inbox) = sync_channel(QUEUE);
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "merges runs beside the fold; joined when the office closes"
+            )]
             let thread =
                 std::thread::Builder::new().name("flk-runs".into()).spawn(move || worker.work(&inbox));
             Desk::Thread(Some(jobs), Some(thread.map_err(|error| disk("start thread for runs", &error))?))
