@@ -5,6 +5,7 @@
 //! lie behind what it covers.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use engine::checkpoint::Signed;
 use engine::event::{Attested, Event, Payload, Record};
@@ -115,17 +116,28 @@ impl Waiting {
     }
 }
 
+/// Records that were judged and wait for their turn to be folded.
+struct Chunk {
+    records: Vec<Waiting>,
+    /// One for each of their events.
+    judged: Vec<Option<Judged>>,
+    /// With the keys and policy of this version.
+    version: u64,
+}
+
 /// A fold in progress.
 pub struct Fold<'a, T> {
     ledger: Ledger<T>,
     source: &'a Source<'a>,
-    judges: Judges<'a>,
+    judges: Arc<Judges<'a>>,
     threads: usize,
+    chunk_bytes: usize,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     /// Records at the front of `waiting` that can be folded, and their bytes.
     known: usize,
     known_bytes: usize,
+    judged: Option<Chunk>,
     heads: VecDeque<Tree>,
     next: Lsn,
     counts: Counts,
@@ -135,7 +147,7 @@ pub struct Fold<'a, T> {
 impl<'a, T: Table> Fold<'a, T> {
     /// Goes on from `ledger`: an empty one, or one restored from a snapshot.
     pub fn new(ledger: Ledger<T>, source: &'a Source<'a>, threads: usize) -> Fold<'a, T> {
-        let judges = Judges::of(&ledger, source);
+        let judges = Arc::new(Judges::of(&ledger, source));
         let next = ledger.applied().next();
         let heads = VecDeque::from([ledger.tree().clone()]);
         Fold {
@@ -143,15 +155,24 @@ impl<'a, T: Table> Fold<'a, T> {
             source,
             judges,
             threads,
+            chunk_bytes: CHUNK_BYTES,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             known: 0,
             known_bytes: 0,
+            judged: None,
             heads,
             next,
             counts: Counts::default(),
             last_attested: None,
         }
+    }
+
+    /// Sets how many bytes of records are judged together; changes nothing but speed and memory.
+    #[must_use]
+    pub fn in_chunks_of(mut self, bytes: usize) -> Fold<'a, T> {
+        self.chunk_bytes = bytes;
+        self
     }
 
     /// The ledger as far as folded.
@@ -214,7 +235,7 @@ impl<'a, T: Table> Fold<'a, T> {
             let expected = format!("an Attested within {WAITING_BYTES} bytes");
             return Err(wrong("signatures", expected, "none".into()));
         }
-        if self.known_bytes >= CHUNK_BYTES {
+        if self.known_bytes >= self.chunk_bytes {
             self.fold_known(watch)?;
         }
         Ok(())
@@ -227,6 +248,9 @@ impl<'a, T: Table> Fold<'a, T> {
     /// [`Wrong`].
     pub fn finish(&mut self, watch: &mut dyn Watch) -> Result<(), Wrong> {
         self.fold_known(watch)?;
+        if let Some(chunk) = self.judged.take() {
+            self.fold_chunk(&chunk, watch)?;
+        }
         self.counts.uncovered = self.waiting.len() as u64;
         Ok(())
     }
@@ -255,50 +279,74 @@ impl<'a, T: Table> Fold<'a, T> {
         }
     }
 
+    /// Judges what is known now and, meanwhile, folds what was judged before: one part uses all cores, the other one.
     fn fold_known(&mut self, watch: &mut dyn Watch) -> Result<(), Wrong> {
         let ready: Vec<Waiting> = self.waiting.drain(..self.known).collect();
         self.waiting_bytes -= self.known_bytes;
         (self.known, self.known_bytes) = (0, 0);
-        let mut flat = Vec::new();
-        for waiting in &ready {
-            let mut bytes = waiting.signatures.iter().copied();
-            for event in events(&waiting.record) {
-                let byte = if matches!(event, Event::Received(_)) { bytes.next().unwrap_or(0) } else { 0 };
-                flat.push((event, byte));
+        self.refresh();
+        let (judges, threads) = (self.judges.clone(), self.threads);
+        let before = self.judged.take();
+        let events = flat(&ready);
+        let judged = std::thread::scope(|scope| {
+            let mut judging = None;
+            if before.is_some() && threads > 1 {
+                let (judges, events) = (&judges, &events);
+                judging = Some(scope.spawn(move || judges.judge_all(events, threads - 1)));
             }
-        }
+            let folded = before.map_or(Ok(()), |chunk| self.fold_chunk(&chunk, watch));
+            let judged = match judging {
+                Some(judging) => judging.join().expect("judging does not panic"),
+                None => judges.judge_all(&events, threads),
+            };
+            folded.map(|()| judged)
+        })?;
+        drop(events);
+        self.judged = Some(Chunk { records: ready, judged, version: judges.version() });
+        Ok(())
+    }
+
+    /// Takes up the keys and policy that count now.
+    fn refresh(&mut self) {
         if self.judges.version() != self.ledger.keys_version() {
-            self.judges = Judges::of(&self.ledger, self.source);
+            self.judges = Arc::new(Judges::of(&self.ledger, self.source));
         }
-        let version = self.judges.version();
-        let judged = self.judges.judge_all(&flat, self.threads);
-        let mut judged = judged.into_iter().zip(flat.iter().map(|(_, byte)| *byte));
-        for waiting in &ready {
+    }
+
+    fn fold_chunk(&mut self, chunk: &Chunk, watch: &mut dyn Watch) -> Result<(), Wrong> {
+        let mut judged = chunk.judged.iter();
+        for waiting in &chunk.records {
+            let mut bytes = waiting.signatures.iter().copied();
             for (nth, event) in events(&waiting.record).iter().enumerate() {
-                let (mut result, byte) = judged.next().unwrap_or((None, 0));
+                let mut result = judged.next().and_then(Option::as_ref);
+                let again;
                 if let Event::Received(envelope) = event {
-                    if self.ledger.keys_version() != version {
-                        // A key, tenant or policy was set within this chunk: judged with the ones that count now.
-                        if self.judges.version() != self.ledger.keys_version() {
-                            self.judges = Judges::of(&self.ledger, self.source);
-                        }
-                        result = Some(self.judges.judge(envelope, byte));
+                    let byte = bytes.next().unwrap_or(0);
+                    if self.ledger.keys_version() != chunk.version {
+                        // A key, tenant or policy was set since: judged with the ones that count now.
+                        self.refresh();
+                        again = self.judges.judge(envelope, byte);
+                        result = Some(&again);
                     }
-                    self.count(result.as_ref());
+                    self.count(result);
                 }
-                self.event(waiting, nth as u32, event, result.as_ref(), watch)?;
+                self.event(waiting, nth as u32, event, result, watch)?;
             }
-            self.ledger.end_record(waiting.lsn);
-            self.counts.records += 1;
-            watch.record(waiting.lsn, &|| self.ledger.digest())?;
-            if self.heads.back().is_none_or(|head| head.size() != self.ledger.tree().size()) {
-                if self.heads.len() == HEADS {
-                    self.heads.pop_front();
-                }
-                self.heads.push_back(self.ledger.tree().clone());
-            }
+            self.end_record(waiting.lsn, watch)?;
         }
-        self.advance();
+        Ok(())
+    }
+
+    fn end_record(&mut self, lsn: Lsn, watch: &mut dyn Watch) -> Result<(), Wrong> {
+        self.ledger.end_record(lsn);
+        self.counts.records += 1;
+        watch.record(lsn, &|| self.ledger.digest())?;
+        if self.heads.back().is_none_or(|head| head.size() != self.ledger.tree().size()) {
+            if self.heads.len() == HEADS {
+                self.heads.pop_front();
+            }
+            self.heads.push_back(self.ledger.tree().clone());
+        }
         Ok(())
     }
 
@@ -388,6 +436,19 @@ impl<'a, T: Table> Fold<'a, T> {
     }
 }
 
+/// All events of a run of records, each with its signature byte.
+fn flat(records: &[Waiting]) -> Vec<(&Event, u8)> {
+    let mut all = Vec::new();
+    for waiting in records {
+        let mut bytes = waiting.signatures.iter().copied();
+        for event in events(&waiting.record) {
+            let byte = if matches!(event, Event::Received(_)) { bytes.next().unwrap_or(0) } else { 0 };
+            all.push((event, byte));
+        }
+    }
+    all
+}
+
 fn events(record: &Record) -> &[Event] {
     match &record.payload {
         Payload::Events(events) => events,
@@ -396,129 +457,4 @@ fn events(record: &Record) -> &[Event] {
 }
 
 #[cfg(test)]
-mod tests {
-    use engine::event::Event;
-    use engine::ledger::MemTable;
-
-    use super::super::home::Kek;
-    use super::*;
-    use crate::world::{REGION, World};
-
-    #[derive(Default)]
-    struct Seen(Vec<Vec<u8>>, u64);
-
-    impl Watch for Seen {
-        fn leaf(&mut self, leaf: &Appended<'_>) -> Result<(), Wrong> {
-            assert_eq!(leaf.seq, self.0.len() as u64);
-            self.0.push(leaf.line.to_vec());
-            Ok(())
-        }
-
-        fn checkpoint(&mut self, _: Lsn, _: &Signed) -> Result<(), Wrong> {
-            self.1 += 1;
-            Ok(())
-        }
-    }
-
-    fn fold(records: &[(Lsn, Vec<u8>)], source: &Source<'_>) -> Result<(Counts, Digest, Seen), Wrong> {
-        let mut fold = Fold::new(Ledger::new(REGION, MemTable::default()), source, 2);
-        let mut seen = Seen::default();
-        for (lsn, payload) in records {
-            fold.push(*lsn, Place { segment: 1, offset: lsn.0 }, payload, &mut seen)?;
-        }
-        fold.finish(&mut seen)?;
-        Ok((fold.counts(), fold.ledger().digest(), seen))
-    }
-
-    #[test]
-    fn with_and_without_secrets_the_same_log_means_the_same() {
-        let world = World::busy(200);
-        let kek = Kek::read(&world.kek()).unwrap();
-        let leaves: Vec<_> = world.leaves.iter().map(|(_, leaf)| leaf.clone()).collect();
-        for source in [Source::Attested, Source::Secrets(&kek)] {
-            let (counts, digest, seen) = fold(&world.records, &source).unwrap();
-            assert_eq!(digest, world.ledger.digest());
-            assert_eq!((seen.0, seen.1), (leaves.clone(), counts.checkpoints));
-            assert_eq!((counts.submissions, counts.uncovered), (600, 0));
-            assert!(counts.attested > 20);
-            match source {
-                Source::Attested => assert!(counts.hmac_taken > 100 && counts.signatures_checked > 100),
-                Source::Secrets(_) => assert_eq!((counts.hmac_taken, counts.signatures_checked), (0, 600)),
-            }
-        }
-    }
-
-    #[test]
-    fn what_no_attested_covers_is_counted_and_not_guessed() {
-        let mut world = World::busy(20);
-        world.submit(3);
-        world.submit(1);
-        let (counts, ..) = fold(&world.records, &Source::Attested).unwrap();
-        assert_eq!(counts.uncovered, 2);
-        let kek = Kek::read(&world.kek()).unwrap();
-        let (counts, digest, _) = fold(&world.records, &Source::Secrets(&kek)).unwrap();
-        assert_eq!((counts.uncovered, digest), (0, world.ledger.digest()));
-    }
-
-    /// A log that was written anew with one thing changed, all sums made again: only folding finds that.
-    #[test]
-    fn every_kind_of_lie_is_found_at_its_record() {
-        let world = World::busy(60);
-        type Lie = fn(&mut Event) -> bool;
-        let lies: [(&str, Lie); 5] = [
-            ("outcomes", |event| match event {
-                Event::Attested(attested) if attested.upto > Lsn(5) => {
-                    attested.outcomes = Digest::ZERO;
-                    true
-                }
-                _ => false,
-            }),
-            ("ledger", |event| match event {
-                Event::Attested(attested) if attested.upto > Lsn(5) => {
-                    attested.ledger = Digest::ZERO;
-                    true
-                }
-                _ => false,
-            }),
-            ("signatures", |event| match event {
-                Event::Attested(attested) => attested.signatures.pop().is_some(),
-                _ => false,
-            }),
-            ("checkpoint", |event| match event {
-                Event::Checkpoint(note) => {
-                    let at = note.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-                    note[at] = if note[at] == b'1' { b'2' } else { b'1' };
-                    true
-                }
-                _ => false,
-            }),
-            ("outcomes", |event| match event {
-                Event::Received(envelope) => {
-                    envelope.salt[0] ^= 1;
-                    true
-                }
-                _ => false,
-            }),
-        ];
-        for (part, lie) in lies {
-            let mut records = world.records.clone();
-            let changed = records.iter_mut().find_map(|(lsn, bytes)| {
-                let mut record = Record::decode(bytes).unwrap();
-                let Payload::Events(events) = &mut record.payload else { return None };
-                if !events.iter_mut().any(lie) {
-                    return None;
-                }
-                bytes.clear();
-                record.encode(bytes);
-                Some(*lsn)
-            });
-            let wrong = fold(&records, &Source::Attested).err().expect("a lie is found");
-            assert_eq!(wrong.part, part, "{wrong}");
-            assert!(wrong.lsn >= changed.unwrap() && wrong.lsn.0 <= changed.unwrap().0 + 20, "{wrong}");
-        }
-        let mut records = world.records.clone();
-        records.remove(10);
-        let wrong = fold(&records, &Source::Attested).err().unwrap();
-        assert_eq!((wrong.part, wrong.lsn), ("log", Lsn(12)));
-    }
-}
+mod tests;
