@@ -6,6 +6,9 @@
 //! next. Both sides get the same records from the same queue, alternate, and are measured in one run;
 //! only the ratio of the medians means something. Prints nothing when the disk does not sync.
 
+// A benchmark measures real time with real threads.
+#![allow(clippy::disallowed_methods)]
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

@@ -302,14 +302,10 @@ impl<R: Runtime> Group<R> {
         let _ = self.raft.shutdown().await;
         self.shared.mailbox.close();
         let thread = self.thread.lock().expect("taking a handle does not panic").take();
-        if let Some(thread) = thread {
-            let (done, ended) = tokio::sync::oneshot::channel();
-            std::thread::spawn(move || {
-                let _ = done.send(thread.join().is_ok());
-            });
-            if !ended.await.unwrap_or(false) {
-                tracing::error!("the log thread panicked");
-            }
+        if let Some(thread) = thread
+            && !matches!(R::spawn_blocking(move || thread.join()).await, Ok(Ok(())))
+        {
+            tracing::error!("the log thread panicked");
         }
     }
 }

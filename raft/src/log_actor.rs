@@ -197,6 +197,9 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
     /// The oldest flight is durable.
     fn land(&mut self) {
         let flight = self.flights.pop_front().expect("the caller saw it");
+        assert!(!self.shared.progress.failed(), "S3: nothing is acknowledged after a failure");
+        let durable = flight.ticket.is_some_and(|ticket| ticket <= self.log.durable());
+        assert!(durable, "I6: nothing is acknowledged before its sync");
         let took = R::Instant::now().saturating_duration_since(flight.began);
         self.shared.progress.batch(flight.frames, flight.bytes, took);
         self.shared.durable(flight.end);

@@ -1,6 +1,6 @@
 //! openraft's own suite for stores, over real segments in temporary directories.
 //!
-//! It runs twice: once as in production, and once with a store that forgets entries as soon as they
+//! It runs twice: once as it is, and once with a store that forgets entries as soon as they
 //! are durable, so that every read comes back from the segments. The suite also exercises a state
 //! machine with snapshots; ours has none, so a small one stands in for it.
 

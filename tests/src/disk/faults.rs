@@ -1,0 +1,87 @@
+//! What can go wrong with a disk, and what did.
+
+/// What survives a power loss or not.
+pub const SECTOR: usize = 512;
+
+/// What comes of the operation at which a disk dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// It did nothing.
+    NothingLands,
+    /// Half of its bytes were written, none of them synced.
+    HalfLands,
+    /// It was done, and nobody heard.
+    AllLands,
+}
+
+/// What a failed sync leaves of the pages it should have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// They stay readable, count as clean, and are never written: ext4, xfs.
+    KeepsNew,
+    /// What was there before is read again: btrfs.
+    Reverts,
+}
+
+/// The next things to go wrong. Each happens once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Die after this many more operations.
+    pub die_in: Option<(u64, Death)>,
+    /// Fail the sync of this many more.
+    pub sync_fails_in: Option<(u64, AfterFailure)>,
+    /// Fail the write of this many more with EIO.
+    pub write_fails_in: Option<u64>,
+    /// Make the write of this many more a short one.
+    pub short_write_in: Option<u64>,
+}
+
+/// How an implementation may break its obligations: what mutants are made of. All off in a true disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sloppy {
+    /// Say that a write is durable without a sync.
+    pub no_sync: bool,
+    /// The same, only for batches that hold nothing but a vote.
+    pub no_sync_of_votes: bool,
+    /// Make files without making their names durable.
+    pub no_directory_sync: bool,
+    /// Try a failed sync again, and believe the second answer.
+    pub retry_failed_sync: bool,
+    /// Take a short write for a whole one.
+    pub short_writes_are_whole: bool,
+    /// Make files for which there is no room, and lose what is written to them.
+    pub full_is_success: bool,
+    /// Write one block too far on.
+    pub misplaces: bool,
+    /// Change a byte of the first segment when the third is made.
+    pub edits_sealed: bool,
+}
+
+/// What went wrong so far, by class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Suffered {
+    /// Operations.
+    pub operations: u64,
+    /// Deaths in the middle of an operation.
+    pub deaths: u64,
+    /// Power losses.
+    pub power_losses: u64,
+    /// Kills that left the page cache.
+    pub kills: u64,
+    /// Writes that a power loss took away whole.
+    pub lost_writes: u64,
+    /// Writes that it tore.
+    pub torn_writes: u64,
+    /// Names that it took away.
+    pub lost_names: u64,
+    /// Failed syncs.
+    pub failed_syncs: u64,
+    /// Failed writes.
+    pub failed_writes: u64,
+    /// Short writes.
+    pub short_writes: u64,
+    /// Refusals for want of room.
+    pub refusals: u64,
+    /// Writes by a process one of whose writes or syncs had failed before: S3 forbids them.
+    pub writes_after_failure: u64,
+}

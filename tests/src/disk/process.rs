@@ -1,0 +1,213 @@
+//! One process's hold on a device: the port to the log.
+
+use std::collections::VecDeque;
+use std::io;
+
+use segments::{Completion, Counters, Disk, FileId, Map, Slot};
+
+use super::device::{Device, Inode, eio};
+use super::faults::Death;
+
+/// A submission on its way.
+struct Flight {
+    slot: Slot,
+    inode: u64,
+    written: io::Result<u64>,
+    only_a_vote: bool,
+}
+
+/// One process's hold on a [`Device`].
+pub struct SimDisk {
+    device: Device,
+    life: u64,
+    open: Vec<Option<u64>>,
+    buffers: Vec<Vec<u8>>,
+    flights: VecDeque<Flight>,
+    preparing: Option<io::Result<()>>,
+}
+
+impl SimDisk {
+    pub(super) fn new(device: Device, life: u64) -> SimDisk {
+        SimDisk {
+            device,
+            life,
+            open: Vec::new(),
+            buffers: Vec::new(),
+            flights: VecDeque::new(),
+            preparing: None,
+        }
+    }
+
+    fn inode(&self, file: FileId) -> io::Result<u64> {
+        self.open.get(file.0 as usize).copied().flatten().ok_or_else(|| eio("a file that is not open"))
+    }
+}
+
+impl Disk for SimDisk {
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        let mut state = self.device.lock();
+        match state.begin(self.life)? {
+            None => Ok(state.names.keys().cloned().collect()),
+            Some(_) => Err(eio("died")),
+        }
+    }
+
+    fn open(&mut self, name: &str) -> io::Result<FileId> {
+        let mut state = self.device.lock();
+        if state.begin(self.life)?.is_some() {
+            return Err(eio("died"));
+        }
+        let inode = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        self.open.push(Some(inode));
+        Ok(FileId(self.open.len() as u32 - 1))
+    }
+
+    fn close(&mut self, file: FileId) {
+        self.open[file.0 as usize] = None;
+    }
+
+    fn len(&mut self, file: FileId) -> io::Result<u64> {
+        let inode = self.inode(file)?;
+        Ok(self.device.lock().inodes[&inode].seen.len() as u64)
+    }
+
+    fn read(&mut self, file: FileId, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let inode = self.inode(file)?;
+        let mut state = self.device.lock();
+        if state.begin(self.life)?.is_some() {
+            return Err(eio("died"));
+        }
+        let seen = &state.inodes[&inode].seen;
+        let from = seen.get(offset as usize..).unwrap_or_default();
+        let len = from.len().min(buf.len());
+        buf[..len].copy_from_slice(&from[..len]);
+        Ok(len)
+    }
+
+    fn write(&mut self, file: FileId, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let inode = self.inode(file)?;
+        let mut state = self.device.lock();
+        let death = state.begin(self.life)?;
+        state.write(inode, offset as usize, bytes, death).map(drop)
+    }
+
+    fn sync(&mut self, file: FileId) -> io::Result<()> {
+        let inode = self.inode(file)?;
+        let mut state = self.device.lock();
+        let death = state.begin(self.life)?;
+        state.sync(inode, u64::MAX, death)
+    }
+
+    fn prepare(&mut self, name: &str, bytes: u64) -> io::Result<()> {
+        let mut state = self.device.lock();
+        let death = state.begin(self.life)?;
+        if matches!(death, Some(Death::NothingLands | Death::HalfLands)) {
+            return Err(eio("died"));
+        }
+        let phantom = state.used() + bytes > state.capacity;
+        state.suffered.refusals += u64::from(phantom);
+        if phantom && !state.sloppy.full_is_success {
+            self.preparing = Some(Err(io::ErrorKind::StorageFull.into()));
+            return Ok(());
+        }
+        if state.sloppy.edits_sealed && segments::segment_number(name) == Some(3) {
+            let first = state.names.get(&segments::segment_name(1)).copied();
+            let first =
+                first.and_then(|first| state.inodes.get_mut(&first)).expect("the first segment is there");
+            // In the zeros before the footer, where no record stands.
+            let at = first.seen.len() - 4097;
+            first.seen[at] ^= 1;
+            first.durable[at] ^= 1;
+        }
+        let inode = state.next;
+        state.next += 1;
+        let zeros = vec![0; bytes as usize];
+        state
+            .inodes
+            .insert(inode, Inode { seen: zeros.clone(), durable: zeros, pending: Vec::new(), phantom });
+        state.names.insert(name.into(), inode);
+        if !state.sloppy.no_directory_sync {
+            state.durable_names.insert(name.into(), inode);
+        }
+        state.counters.bytes_zeroed += bytes;
+        state.counters.syncs += 1;
+        self.preparing = Some(Ok(()));
+        if death.is_some() { Err(eio("died")) } else { Ok(()) }
+    }
+
+    fn prepared(&mut self, wait: bool) -> Option<io::Result<()>> {
+        if !wait && self.device.lock().rng.chance(50) {
+            return None;
+        }
+        self.preparing.take()
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        let mut state = self.device.lock();
+        let death = state.begin(self.life)?;
+        if matches!(death, Some(Death::NothingLands | Death::HalfLands)) {
+            return Err(eio("died"));
+        }
+        state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+        state.durable_names.remove(name);
+        if death.is_some() { Err(eio("died")) } else { Ok(()) }
+    }
+
+    fn map(&mut self, name: &str) -> io::Result<Option<Map>> {
+        let mut state = self.device.lock();
+        if state.begin(self.life)?.is_some() {
+            return Err(eio("died"));
+        }
+        if state.rng.chance(50) {
+            return Ok(None);
+        }
+        let inode = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Some(Map::Held(state.inodes[&inode].seen.clone())))
+    }
+
+    fn reserve(&mut self, slots: u16, bytes: usize) -> io::Result<()> {
+        self.buffers = (0..slots).map(|_| vec![0; bytes]).collect();
+        Ok(())
+    }
+
+    fn buffer(&mut self, slot: Slot) -> &mut [u8] {
+        &mut self.buffers[usize::from(slot.0)]
+    }
+
+    fn submit(&mut self, slot: Slot, file: FileId, offset: u64, len: usize) -> io::Result<()> {
+        let inode = self.inode(file)?;
+        let mut state = self.device.lock();
+        let death = state.begin(self.life)?;
+        let bytes = &self.buffers[usize::from(slot.0)][..len];
+        // The kind of the first frame, and how many there are.
+        let only_a_vote = bytes[segments::BATCH_HEADER + 8] == segments::Kind::Vote as u8 && bytes[16] == 1;
+        let written = state.write(inode, offset as usize, bytes, death);
+        self.flights.push_back(Flight { slot, inode, written, only_a_vote });
+        Ok(())
+    }
+
+    fn complete(&mut self, wait: bool) -> io::Result<Option<Completion>> {
+        if self.flights.is_empty() {
+            return Ok(None);
+        }
+        let mut state = self.device.lock();
+        if !wait && state.rng.chance(50) {
+            return Ok(None);
+        }
+        let death = state.begin(self.life)?;
+        let nth = state.rng.below(self.flights.len() as u64) as usize;
+        let flight = self.flights.remove(nth).expect("it is in range");
+        let sloppy = state.sloppy;
+        let result = flight.written.and_then(|id| {
+            if sloppy.no_sync || (sloppy.no_sync_of_votes && flight.only_a_vote) {
+                return if death.is_some() { Err(eio("died")) } else { Ok(()) };
+            }
+            state.sync(flight.inode, id, death)
+        });
+        Ok(Some(Completion { slot: flight.slot, result, nanos: 0 }))
+    }
+
+    fn counters(&self) -> Counters {
+        self.device.lock().counters
+    }
+}
