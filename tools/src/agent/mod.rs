@@ -12,6 +12,7 @@ pub mod events;
 pub mod measure;
 pub mod outbox;
 pub mod send;
+mod sender;
 pub mod signals;
 pub mod summary;
 pub mod window;
@@ -24,14 +25,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use self::events::{Columns, Events, RowFormat, StreamError};
-use self::outbox::{Outbox, bury};
-use self::send::{Patience, Sent, send};
+use self::outbox::Outbox;
+use self::send::Patience;
+use self::sender::Sender;
 use self::summary::{Recipe, Summary};
 use self::window::{Cut, Cutter, WINDOW_MAX, Window};
-use crate::http::{Answer, Client};
+use crate::http::Client;
 use crate::keys::{Key, KeyArgs};
-use crate::report::{Exit, Fault, Report, Table};
-use crate::ui::{Ui, thousands};
+use crate::report::{Fault, Report};
+use crate::ui::Ui;
 
 /// Summarises a stream of events and submits the summaries
 ///
@@ -214,7 +216,7 @@ pub fn run_at(args: &Args, ui: Ui, clock: &mut dyn FnMut() -> f64) -> Result<Rep
     sender.counts.events = stream.events;
     sender.counts.bad_rows = stream.bad_rows;
     sender.counts.open_events = stream.cutter.pending() as u64;
-    Ok(sender.report(args, &stream))
+    Ok(sender.report(args, stream.first_bad.as_deref()))
 }
 
 fn stem(path: &Path) -> String {
@@ -319,242 +321,4 @@ fn dry_run(
     }
     report.data = json!({"input": args.input, "summaries": all});
     Ok(report)
-}
-
-struct Sender {
-    client: Client,
-    tenant: String,
-    patience: Patience,
-    outbox: Outbox,
-    path: PathBuf,
-    dead: PathBuf,
-    /// Why nothing more is sent in this run.
-    lost: Option<String>,
-    counts: Counts,
-    rows: Vec<Vec<String>>,
-    ui: Ui,
-}
-
-impl Sender {
-    /// Sends what an earlier run left without an answer.
-    fn resume(&mut self, clock: &mut dyn FnMut() -> f64) -> Result<(), Fault> {
-        let left: Vec<(u64, String, String)> = self
-            .outbox
-            .unanswered()
-            .map(|entry| (entry.seq, entry.pcs_id.clone(), entry.payload.clone()))
-            .collect();
-        if !left.is_empty() {
-            self.ui.say(&format!("{} submissions without an answer from an earlier run", left.len()));
-        }
-        for (seq, pcs_id, payload) in left {
-            let value: Value = serde_json::from_str(&payload).unwrap_or(Value::Null);
-            let about = About::of_payload(&value);
-            self.submit(seq, &pcs_id, &payload, about, clock)?;
-        }
-        Ok(())
-    }
-
-    fn window(
-        &mut self,
-        recipe: &Recipe,
-        key: &Key,
-        window: &Window,
-        clock: &mut dyn FnMut() -> f64,
-    ) -> Result<(), Fault> {
-        self.counts.windows += 1;
-        let pcs_id = summary::id(window, recipe).1;
-        if let Some(entry) = self.outbox.find(&pcs_id) {
-            // An entry without an answer was sent, or tried, when the run began.
-            self.counts.known += u64::from(entry.acked_at.is_some());
-            return Ok(());
-        }
-        let summary = Summary::of(window, recipe);
-        let payload = summary.sign(key, clock(), self.outbox.next_seq())?;
-        let seq =
-            self.outbox.add(&pcs_id, &payload, clock()).map_err(|error| Fault::write(&self.path, error))?;
-        self.submit(seq, &pcs_id, &payload, About::of(window, &summary), clock)
-    }
-
-    fn submit(
-        &mut self,
-        seq: u64,
-        pcs_id: &str,
-        payload: &str,
-        about: About,
-        clock: &mut dyn FnMut() -> f64,
-    ) -> Result<(), Fault> {
-        if self.lost.is_some() {
-            self.counts.pending += 1;
-            return Ok(());
-        }
-        let ui = self.ui;
-        let mut sleep = |wait: Duration, why: &str| {
-            ui.say(&format!("{why}; again in {:.1} s", wait.as_secs_f64()));
-            std::thread::sleep(wait);
-        };
-        let outcome =
-            send(&mut self.client, &self.tenant, false, payload.as_bytes(), self.patience, &mut sleep);
-        let (status, entry, note) = match &outcome {
-            Sent::Answered(answer) => self.answered(answer),
-            Sent::Refused(answer) => {
-                let error = format!("{} {}", answer.status, problem(answer));
-                bury(&self.dead, pcs_id, &error, clock(), payload)
-                    .map_err(|error| Fault::write(&self.dead, error))?;
-                self.counts.dead += 1;
-                ("dead".to_owned(), String::new(), error)
-            }
-            Sent::Unanswered(why) => {
-                self.counts.pending += 1;
-                self.lost = Some(why.clone());
-                ("pending".to_owned(), String::new(), why.clone())
-            }
-        };
-        if !matches!(outcome, Sent::Unanswered(_)) {
-            self.outbox.ack(seq, clock()).map_err(|error| Fault::write(&self.path, error))?;
-        }
-        self.rows.push(about.row(&status, &entry, &note));
-        Ok(())
-    }
-
-    fn answered(&mut self, answer: &Answer) -> (String, String, String) {
-        let body = answer.json();
-        let accepted = body["accepted"].as_bool().unwrap_or(false);
-        let word = match (answer.status, accepted) {
-            (200, _) => {
-                self.counts.accepted += 1;
-                "accepted"
-            }
-            (_, true) => {
-                self.counts.escalated += 1;
-                "escalated"
-            }
-            (_, false) => {
-                self.counts.rejected += 1;
-                "rejected"
-            }
-        };
-        let mut note = body["reason"].as_str().unwrap_or("").to_owned();
-        if let Some(kind) = answer.header("idempotent-replayed") {
-            self.counts.replayed += 1;
-            note = if kind == "conflict" {
-                "an earlier summary under this id counts".into()
-            } else {
-                "replayed".into()
-            };
-        }
-        (word.to_owned(), body["seq"].as_u64().map(|seq| seq.to_string()).unwrap_or_default(), note)
-    }
-
-    fn report(self, args: &Args, stream: &Stream) -> Report {
-        let counts = self.counts;
-        let mut report = Report::new("flk agent");
-        report.table = Some(Table {
-            headings: vec![
-                "WINDOW", "EVENTS", "FROM", "D_HAT", "COH*", "R", "REGIME", "BUDGET", "VERDICT", "ENTRY",
-                "NOTE",
-            ],
-            rows: self.rows,
-        });
-        if self.outbox.torn {
-            report.lines.push("the outbox ended in a line that a crash had cut off; it was removed".into());
-        }
-        if counts.bad_rows > 0 {
-            let first = stream.first_bad.clone().unwrap_or_default();
-            report
-                .lines
-                .push(format!("{} rows were skipped; the first: {first}", thousands(counts.bad_rows)));
-        }
-        let mut parts = vec![format!(
-            "{} events, {} windows: {} accepted, {} escalated, {} rejected",
-            thousands(counts.events),
-            thousands(counts.windows),
-            thousands(counts.accepted),
-            thousands(counts.escalated),
-            thousands(counts.rejected)
-        )];
-        for (count, words) in [
-            (counts.known, "answered in an earlier run".to_owned()),
-            (counts.dead, format!("refused for good, see {}", self.dead.display())),
-            (counts.pending, "without an answer yet".to_owned()),
-        ] {
-            if count > 0 {
-                parts.push(format!("{} {words}", thousands(count)));
-            }
-        }
-        if counts.open_events > 0 && !args.partial {
-            parts.push(format!(
-                "the last {} events wait for their window to fill",
-                thousands(counts.open_events)
-            ));
-        }
-        report.verdict = parts.join("; ");
-        if let Some(why) = &self.lost {
-            report
-                .verdict
-                .push_str(&format!(" ({why}): run the same command again when {} answers", args.server.url));
-        }
-        report.data = json!({
-            "counts": counts,
-            "outbox": self.path,
-            "dead_letters": self.dead,
-            "unreachable": self.lost,
-        });
-        if counts.pending > 0 || counts.dead > 0 {
-            report.exit = Exit::Failed;
-        }
-        report
-    }
-}
-
-/// The title of a problem document, or the first line of a text answer.
-fn problem(answer: &Answer) -> String {
-    let body = answer.json();
-    let title = ["detail", "error", "title"].iter().find_map(|name| body[name].as_str().map(str::to_owned));
-    title.unwrap_or_else(|| {
-        String::from_utf8_lossy(&answer.body).lines().next().unwrap_or("").chars().take(200).collect()
-    })
-}
-
-/// The left part of a window's row.
-struct About(Vec<String>);
-
-impl About {
-    fn of(window: &Window, summary: &Summary) -> About {
-        About(vec![
-            window.index.to_string(),
-            window.events.len().to_string(),
-            window.events.first().map_or_else(String::new, |event| minute(event.seconds)),
-            format!("{:.3}", summary.d_hat),
-            format!("{:.3}", summary.coh_star),
-            format!("{:.3}", summary.r),
-            summary.regime.to_owned(),
-            format!("{:.3}", summary.budget),
-        ])
-    }
-
-    fn of_payload(payload: &Value) -> About {
-        let number =
-            |name: &str| payload[name].as_f64().map_or_else(String::new, |value| format!("{value:.3}"));
-        About(vec![
-            payload["epoch"].to_string(),
-            String::new(),
-            String::new(),
-            number("D_hat"),
-            number("coh_star"),
-            number("r"),
-            payload["regime"].as_str().unwrap_or("").to_owned(),
-            number("budget"),
-        ])
-    }
-
-    fn row(self, status: &str, entry: &str, note: &str) -> Vec<String> {
-        let mut cells = self.0;
-        cells.extend([status.to_owned(), entry.to_owned(), note.to_owned()]);
-        cells
-    }
-}
-
-fn minute(seconds: f64) -> String {
-    jiff::Timestamp::from_second(seconds.floor() as i64)
-        .map_or_else(|_| format!("{seconds:.0}"), |stamp| stamp.strftime("%Y-%m-%d %H:%M").to_string())
 }
