@@ -24,10 +24,12 @@ mod load;
 mod machine;
 mod peers;
 mod process;
+mod propose;
 mod replay;
 mod rows;
 mod stats;
 mod stores;
+mod verify;
 
 use context::Context;
 use rows::Row;
@@ -47,6 +49,7 @@ const GROUPS: &[Group] = &[
     (&["P1"], append::rows),
     (&["P2"], peers::rows),
     (&["P3"], append::burnt),
+    (&["P4"], propose::rows),
     (&["P5"], ingest::single),
     (&["P6"], against::rows),
     (&["P7"], ingest::batches),
@@ -54,6 +57,7 @@ const GROUPS: &[Group] = &[
     (&["P9"], ingest::latency),
     (&["P10"], replay::signed),
     (&["P11"], replay::attested),
+    (&["P12"], verify::rows),
     (&["P13"], index::rows),
     (&["P14"], growth::restart),
     (&["P15"], ingest::amplification),
