@@ -18,12 +18,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 
-use engine::event;
+use engine::event::{self, Record};
 use engine::limits::{RECORD_BYTES_MAX, RECORD_EVENTS_MAX};
 use engine::log::Lsn;
 use openraft::async_runtime::{WatchReceiver, watch::RecvError};
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
 use openraft::impls::{BasicNode, OneshotResponder};
+use openraft::type_config::TypeConfigExt;
 use openraft::type_config::alias::OneshotReceiverOf;
 use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
 use segments::{Disk, FRAME_HEADER};
@@ -31,7 +32,7 @@ use tokio::sync::Semaphore;
 
 use crate::batch::Batch;
 use crate::error::{Failure, OpenError, ProposeError, ReadError};
-use crate::log_actor::{self, LogActor};
+use crate::log_actor::{self, Command, LogActor};
 use crate::log_store::{LogStore, Recovered, Shared};
 use crate::machine::Machine;
 use crate::mailbox::Bound;
@@ -191,6 +192,11 @@ impl<R: Runtime> Group<R> {
         &self.recovery
     }
 
+    /// Largest batch that one record of this log can hold, as [`Batch::weight`] measures it, bytes.
+    pub fn record_max(&self) -> usize {
+        self.record_max
+    }
+
     /// This node.
     pub fn node(&self) -> u64 {
         self.node
@@ -248,6 +254,21 @@ impl<R: Runtime> Group<R> {
             }
             Err(_) => Err(ReadError::Stopped),
         }
+    }
+
+    /// Read one record back from the log. What is returned is durable; whether it is agreed too, the
+    /// caller knows.
+    ///
+    /// # Errors
+    /// When the log has shut down, does not hold the record, or cannot read it.
+    pub async fn read(&self, lsn: Lsn) -> io::Result<Record> {
+        let (done, read) = Types::<R>::oneshot();
+        let command = Command::Read { from: lsn, to: lsn.next(), done };
+        let gone = || io::Error::other("the log has shut down");
+        self.shared.mailbox.send(command, 0).await.map_err(|_| gone())?;
+        let stored = read.await.map_err(|_| gone())??;
+        let (_, _, bytes) = stored.into_iter().next().ok_or_else(|| io::Error::other("no such record"))?;
+        Record::decode(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
     }
 
     /// How this node stands now.

@@ -1,1 +1,27 @@
-//! The server room.
+//! What is asked: admission, the HTTP surface, and the fold that answers it.
+//!
+//! The path of one submission, in the order of the modules: [`http`] reads at most the limit and parses
+//! nothing; [`door`] admits, stamps and queues; [`proposer`] hands batches to the log; while the log writes
+//! and syncs, [`verdicts`] judges each submission alone; [`fold`] applies committed records in order and tells
+//! the requests that wait. Nothing is answered before its record is durable and agreed (I6).
+
+pub mod answers;
+pub mod clock;
+pub mod config;
+pub mod decision;
+pub mod door;
+pub mod fold;
+pub mod http;
+pub mod identity;
+pub mod index;
+pub mod keys;
+pub mod metrics;
+pub mod node;
+pub mod projections;
+pub mod proposer;
+pub mod queue;
+pub mod quota;
+pub mod serve;
+mod start;
+pub mod tenants;
+pub mod verdicts;

@@ -1,0 +1,465 @@
+//! The fold: committed records in, in log order; outcomes, answers and projections out.
+//!
+//! - I1 verify-before-dedup: an event is decided with its judgement, never before it.
+//! - I3 replay-identical: nothing but the log reaches the ledger; the time of day, the waiting requests and
+//!   the settings do not. Each `Attested` is compared with what was computed here.
+//! - I6 answer-after-durable: a request is told in `apply`, which raft calls for what is durable and agreed.
+//!
+//! The fold is the only writer of the ledger. Requests read it under the same lock, briefly and rarely.
+
+use crate::decision::{Decided, Decision, Kept, Replay, Source};
+use crate::door::{Admittable, Door};
+use crate::http::refusal::{Problem, Refusal};
+use crate::keys::Kek;
+use crate::metrics::Metrics;
+use crate::projections::projector::{Leaves, Projector, Work};
+use crate::projections::tiles::Published;
+use crate::proposer::InFlight;
+use crate::queue::Queue;
+use crate::quota::Limits;
+use crate::tenants::KekSecrets;
+use crate::verdicts::KeyTable;
+use arc_swap::ArcSwap;
+use engine::checkpoint::{Checkpoint, Signed, Signer};
+use engine::event::{Event, KeyKind};
+use engine::ids::TenantId;
+use engine::ledger::{Ledger, Outcome, TenantState};
+use engine::log::Lsn;
+use engine::summary::{Judged, KeyRing};
+use raft::{Batch, Machine, Standing};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use tokio::sync::Notify;
+
+/// Where first rows and old keys live.
+pub type Index = crate::index::Index;
+
+/// What the fold is told about this node.
+pub struct Terms {
+    /// Name of the log in its checkpoints.
+    pub origin: String,
+    /// Signs checkpoints.
+    pub signer: Signer,
+    /// Opens sealed secrets.
+    pub kek: Kek,
+    /// Submissions between two attestations, at most.
+    pub attest_records: u64,
+    /// Submissions between two snapshots.
+    pub snapshot_records: u64,
+}
+
+/// Where a fold begins.
+pub struct Outset {
+    /// The ledger there.
+    pub ledger: Ledger<Index>,
+    /// Its place in the log.
+    pub standing: Standing,
+    /// Leaves under the newest checkpoint.
+    pub noted: u64,
+}
+
+/// The ledger and what goes with it, behind one lock.
+pub struct Core {
+    /// The ledger.
+    pub ledger: Ledger<Index>,
+    standing: Standing,
+    live: bool,
+    /// An `Attested` of ours is on its way.
+    attesting: bool,
+    /// Leaves under the newest checkpoint in the log.
+    noted: u64,
+    since_snapshot: u64,
+    leaves: Leaves,
+}
+
+/// What the fold shares with the requests.
+pub struct Shared {
+    core: Mutex<Core>,
+    /// Keys and policy in force.
+    pub keys: Arc<ArcSwap<KeyTable>>,
+    /// The projections.
+    pub projector: Projector,
+    /// The log's key and the like.
+    pub terms: Terms,
+    door: Arc<Door>,
+    queue: Arc<Queue>,
+    metrics: Arc<Metrics>,
+    fatal: OnceLock<String>,
+    died: Notify,
+}
+
+impl Shared {
+    /// A fold that begins where `outset` says.
+    pub fn new(
+        outset: Outset,
+        terms: Terms,
+        projector: Projector,
+        door: Arc<Door>,
+        queue: Arc<Queue>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Shared> {
+        let Outset { ledger, standing, noted } = outset;
+        let keys = key_table(&ledger, &terms.kek);
+        let core = Core {
+            ledger,
+            standing,
+            live: false,
+            attesting: false,
+            noted,
+            since_snapshot: 0,
+            leaves: Leaves::default(),
+        };
+        Arc::new(Shared {
+            core: Mutex::new(core),
+            keys: Arc::new(ArcSwap::from_pointee(keys)),
+            projector,
+            terms,
+            door,
+            queue,
+            metrics,
+            fatal: OnceLock::new(),
+            died: Notify::new(),
+        })
+    }
+
+    /// The ledger, for a short look.
+    pub fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Replay is over and requests may come: the door learns the tenants.
+    pub fn go_live(&self) {
+        let mut core = self.core();
+        core.live = true;
+        self.door.set_tenants(core.ledger.tenants().map(admittable));
+        self.metrics.tree_size.set(i64::try_from(core.ledger.tree().size()).unwrap_or(i64::MAX));
+    }
+
+    /// Why the fold cannot go on, if so.
+    pub fn fatal(&self) -> Option<&str> {
+        self.fatal.get().map(String::as_str)
+    }
+
+    /// Resolves when the fold cannot go on; the process must then end.
+    pub async fn died(&self) -> String {
+        loop {
+            let told = self.died.notified();
+            if let Some(why) = self.fatal() {
+                return why.to_owned();
+            }
+            told.await;
+        }
+    }
+
+    fn die(&self, why: String) {
+        tracing::error!(why, "the fold stops");
+        // Only the first reason counts.
+        let _ = self.fatal.set(why);
+        self.died.notify_waiters();
+    }
+
+    /// Attests and checkpoints what is there, unless there is nothing new or one is on its way.
+    pub fn attest(&self) {
+        self.attest_locked(&mut self.core());
+    }
+
+    fn attest_locked(&self, core: &mut Core) {
+        let size = core.ledger.tree().size();
+        if !core.live || core.attesting || (core.ledger.unattested() == 0 && size == core.noted) {
+            return;
+        }
+        core.attesting = true;
+        let mut events = vec![Event::Attested(core.ledger.attest())];
+        if size > core.noted {
+            let root = core.ledger.tree().root();
+            let checkpoint = Checkpoint { origin: self.terms.origin.clone(), size, root };
+            events.push(Event::Checkpoint(checkpoint.sign(&self.terms.signer)));
+        }
+        self.queue.push_own(events);
+    }
+
+    /// Writes a snapshot of the ledger as it stands, for a quick start next time.
+    pub fn snapshot(&self) {
+        let mut core = self.core();
+        self.snapshot_locked(&mut core);
+    }
+
+    fn snapshot_locked(&self, core: &mut Core) {
+        self.hand_leaves(core);
+        core.since_snapshot = 0;
+        let taken = core.ledger.snapshot().and_then(|bytes| Ok((bytes, core.ledger.table().sync()?)));
+        match taken {
+            Ok((bytes, rows)) => self.projector.hand(Work::Snapshot(core.standing.clone(), bytes, rows)),
+            Err(error) => tracing::error!(%error, "no snapshot: the index cannot be flushed"),
+        }
+    }
+
+    fn hand_leaves(&self, core: &mut Core) {
+        if !core.leaves.is_empty() {
+            self.projector.hand(Work::Leaves(std::mem::take(&mut core.leaves)));
+        }
+    }
+}
+
+fn admittable(state: &TenantState) -> Admittable {
+    let tenant = &state.tenant;
+    let limits = Limits { rate_per_s: tenant.rate_per_s, burst: tenant.burst, daily: tenant.daily_quota };
+    Admittable { id: tenant.id, active: tenant.active, limits }
+}
+
+/// Prepares the keys of all tenants.
+fn key_table(ledger: &Ledger<Index>, kek: &Kek) -> KeyTable {
+    let mut table = KeyTable {
+        version: ledger.keys_version(),
+        rings: Default::default(),
+        costly: Default::default(),
+        policy: Arc::new(ledger.current_policy().1.policy.clone()),
+    };
+    ledger.tenants().for_each(|state| set_ring(&mut table, state, kek));
+    table
+}
+
+fn set_ring(table: &mut KeyTable, state: &TenantState, kek: &Kek) {
+    let id = state.tenant.id;
+    match KeyRing::new(&state.keys, &KekSecrets(kek)) {
+        Ok(ring) => drop(table.rings.insert(id, Arc::new(ring))),
+        Err(error) => {
+            tracing::error!(tenant = id.as_str(), %error, "this tenant's keys cannot be used; its submissions are refused");
+            table.rings.remove(&id);
+        }
+    }
+    let costly = state.keys.iter().any(|key| matches!(key.kind, KeyKind::Ed25519(_)));
+    table.costly.insert(id, costly);
+}
+
+/// Raft's machine: the ledger.
+pub struct Fold(pub Arc<Shared>);
+
+impl Machine for Fold {
+    fn standing(&self) -> Standing {
+        self.0.core().standing.clone()
+    }
+
+    fn apply(&mut self, lsn: Lsn, _term: u64, batch: &Batch) {
+        let shared = &self.0;
+        if shared.fatal().is_some() {
+            return;
+        }
+        let in_flight = batch.local::<InFlight>();
+        let mut told = Vec::new();
+        {
+            let mut core = shared.core();
+            let mut keys = shared.keys.load_full();
+            for (nth, event) in batch.events.iter().enumerate() {
+                match shared.step(&mut core, &mut keys, lsn, nth, event, in_flight) {
+                    Ok(decided) => told.push(decided),
+                    Err(why) => return shared.die(why),
+                }
+            }
+        }
+        if let Some(in_flight) = in_flight {
+            for (reply, decided) in in_flight.take().into_iter().zip(told) {
+                if let Some(decided) = decided {
+                    reply.tell(decided);
+                }
+            }
+            shared.metrics.commit_seconds.observe(in_flight.begun.elapsed().as_secs_f64());
+        }
+    }
+
+    fn passed(&mut self, standing: &Standing) {
+        if self.0.fatal().is_some() {
+            return;
+        }
+        let mut core = self.0.core();
+        core.ledger.end_record(standing.lsn);
+        core.standing = standing.clone();
+    }
+
+    fn settled(&mut self) {
+        let shared = &self.0;
+        if shared.fatal().is_some() {
+            return;
+        }
+        let mut core = shared.core();
+        shared.hand_leaves(&mut core);
+        if core.ledger.unattested() >= shared.terms.attest_records {
+            shared.attest_locked(&mut core);
+        }
+        if core.since_snapshot >= shared.terms.snapshot_records {
+            shared.snapshot_locked(&mut core);
+        }
+        if core.live {
+            shared.metrics.tree_size.set(i64::try_from(core.ledger.tree().size()).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+impl Shared {
+    /// One event: judged, decided, applied. `None` for events nobody waits for.
+    fn step(
+        &self,
+        core: &mut Core,
+        keys: &mut Arc<KeyTable>,
+        lsn: Lsn,
+        nth: usize,
+        event: &Event,
+        in_flight: Option<&InFlight>,
+    ) -> Result<Option<Decided>, String> {
+        let place = u32::try_from(nth).unwrap_or(u32::MAX);
+        let ready = in_flight.filter(|in_flight| in_flight.judging.version() == keys.version);
+        let own = match (event, ready) {
+            (Event::Received(envelope), None) => {
+                if in_flight.is_some() {
+                    self.metrics.verify_again.inc();
+                }
+                Some(Box::new(keys.judge(envelope)))
+            }
+            _ => None,
+        };
+        let judged: Option<&Judged> = match (event, ready) {
+            (Event::Received(_), Some(in_flight)) => in_flight.judging.judged(nth),
+            _ => own.as_deref(),
+        };
+        if let Event::Attested(attested) = event {
+            core.attesting = false;
+            core.ledger.check_attested(attested).map_err(|divergence| format!("I3: {divergence}"))?;
+        }
+        let outcome = core
+            .ledger
+            .decide(lsn, place, event, judged)
+            .map_err(|error| format!("the index cannot answer: {error}"))?;
+        let applied = core.ledger.apply(lsn, place, event, judged, &outcome);
+        if let (Some(leaf), Some(hash), Some(seq)) = (&applied.leaf, applied.leaf_hash, outcome.seq()) {
+            let time_ms = core.ledger.log_time_ms();
+            core.leaves.push(seq, time_ms, leaf, hash);
+        }
+        match event {
+            Event::Received(envelope) => {
+                core.since_snapshot += 1;
+                if core.live {
+                    self.count(&envelope.tenant, &outcome, judged);
+                }
+                if in_flight.is_none() {
+                    return Ok(None);
+                }
+                let policy = keys.policy.clone();
+                let kept = match (own, in_flight) {
+                    (None, Some(in_flight)) => Some(Kept::InBatch(in_flight.judging.clone(), nth)),
+                    (Some(judged), _) => Some(Kept::Own(judged, policy)),
+                    (None, None) => None,
+                };
+                Ok(kept.map(|kept| decided(&outcome, kept, lsn, place)))
+            }
+            Event::Checkpoint(note) => {
+                self.publish(core, note);
+                Ok(None)
+            }
+            Event::TenantSet(_) | Event::KeySet(_) | Event::PolicySet(_) => {
+                if matches!(outcome, Outcome::Configured { .. }) {
+                    *keys = self.configured(core, keys, event);
+                }
+                Ok(None)
+            }
+            Event::Attested(_) => Ok(None),
+        }
+    }
+
+    fn configured(&self, core: &Core, keys: &KeyTable, event: &Event) -> Arc<KeyTable> {
+        let mut table = KeyTable { version: core.ledger.keys_version(), ..keys.clone() };
+        let tenant = match event {
+            Event::TenantSet(tenant) => Some(tenant.id),
+            Event::KeySet(key) => Some(key.tenant),
+            _ => None,
+        };
+        if let Some(state) = tenant.and_then(|id| core.ledger.tenant(&id)) {
+            set_ring(&mut table, state, &self.terms.kek);
+        }
+        table.policy = Arc::new(core.ledger.current_policy().1.policy.clone());
+        let table = Arc::new(table);
+        self.keys.store(table.clone());
+        if core.live {
+            self.door.set_tenants(core.ledger.tenants().map(admittable));
+        }
+        table
+    }
+
+    fn publish(&self, core: &mut Core, note: &[u8]) {
+        // A note that is not ours to read is a fact of the log, not of this fold; nothing depends on it.
+        let Ok(signed) = Signed::parse(note) else { return };
+        let size = signed.checkpoint.size;
+        if size <= core.ledger.tree().size() && size >= core.noted {
+            core.noted = size;
+            self.hand_leaves(core);
+            self.projector.hand(Work::Publish(Published { size, note: note.to_vec() }));
+            if core.live {
+                let seconds = core.ledger.log_time_ms() / 1000;
+                self.metrics.checkpoint_time.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    fn count(&self, tenant: &TenantId, outcome: &Outcome, judged: Option<&Judged>) {
+        let metrics = &self.metrics;
+        let door = self.door.tenant(tenant);
+        let tenant = door.as_ref().map(|door| &door.metrics);
+        if let Some(Judged::Sound(sound)) = judged {
+            metrics.form(sound.signed.form).inc();
+        }
+        match (outcome, judged) {
+            (Outcome::Duplicate { .. }, _) => {
+                metrics.dedup_replays.inc();
+                tenant.inspect(|t| t.dedup.inc());
+            }
+            (Outcome::Conflict { .. }, _) => {
+                metrics.dedup_conflicts.inc();
+                tenant.inspect(|t| t.dedup.inc());
+            }
+            (_, Some(Judged::Malformed(_))) => metrics.invalid.inc(),
+            (_, Some(Judged::NoKey | Judged::BadSignature(_))) => {
+                metrics.signature_errors.inc();
+                tenant.inspect(|t| t.signature_errors.inc());
+            }
+            (_, Some(judged)) => {
+                let verdict = judged.verdict();
+                if verdict.is_some_and(|verdict| verdict.accepted && !verdict.escalated) {
+                    metrics.accepted.inc();
+                    tenant.inspect(|t| t.accepted.inc());
+                } else {
+                    metrics.escalated.inc();
+                    tenant.inspect(|t| t.escalated.inc());
+                }
+            }
+            (_, None) => {}
+        }
+    }
+}
+
+/// Outcome to decision: one match.
+fn decided(outcome: &Outcome, kept: Kept, lsn: Lsn, nth: u32) -> Decided {
+    match outcome {
+        Outcome::First { seq, .. } => {
+            Ok(Decision { replay: Replay::First, source: Source::Judged { kept, lsn, nth, seq: *seq } })
+        }
+        Outcome::Duplicate { first } => {
+            Ok(Decision { replay: Replay::Same, source: Source::First(Box::new(*first)) })
+        }
+        Outcome::Conflict { first, fields, .. } => {
+            Ok(Decision { replay: Replay::Different(*fields), source: Source::First(Box::new(*first)) })
+        }
+        Outcome::Refused { seq, .. } => match kept.judged() {
+            Some(Judged::Malformed(error)) => {
+                Err(Box::new(Problem::from(Refusal::InvalidJson).detail(error.to_string())))
+            }
+            Some(Judged::NoKey) => {
+                let detail = "the tenant has no key that is valid now";
+                Err(Box::new(Problem::from(Refusal::SignatureInvalid).detail(detail)))
+            }
+            Some(Judged::BadSignature(why)) => {
+                Err(Box::new(Problem::from(Refusal::SignatureInvalid).detail(why.to_string())))
+            }
+            // Well signed without the structure of a summary: an answer, but nothing under any id.
+            _ => Ok(Decision { replay: Replay::First, source: Source::Judged { kept, lsn, nth, seq: *seq } }),
+        },
+        Outcome::Configured { .. } | Outcome::Noted => Err(Refusal::Internal.into()),
+    }
+}

@@ -1,0 +1,212 @@
+//! What auditors and owners ask: first answers, lineage, receipts, checkpoints, tiles, entry bundles.
+//!
+//! I7: a summary is looked up under the tenant of the request; what belongs to another tenant is not found.
+//! Nothing here is counted against a tenant's rate, because nothing here is logged.
+
+use super::TENANT;
+use super::ops::same;
+use super::refusal::{Problem, Refusal};
+use super::reply::{JSON, Reply, TEXT};
+use crate::door::TenantDoor;
+use crate::node::Node;
+use crate::projections::tiles::Published;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use engine::checkpoint::Receipt;
+use engine::ledger::First;
+use engine::summary::PcsId;
+use engine::tree::inclusion_proof;
+use engine::tree::tiles::{Kind, Tile, TileHashes, bundle_push};
+use hyper::header::{self, HeaderMap};
+use serde_json::json;
+use std::sync::Arc;
+
+const OCTETS: &str = "application/octet-stream";
+
+/// Runs work that reads files away from the tasks that serve connections.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "reading files failed");
+        Problem::from(Refusal::Internal)
+    })
+}
+
+/// The first row of a summary of the request's tenant.
+fn look_up(node: &Node, headers: &HeaderMap, id: &str) -> Result<(Arc<TenantDoor>, PcsId, First), Problem> {
+    let tenant = node.door.identify(headers.get(TENANT).map(|value| value.as_bytes()))?;
+    let id = PcsId::from_hex(id)
+        .ok_or_else(|| Problem::from(Refusal::BadRequest).detail("the id is not 64 lower-case hex digits"))?;
+    let core = node.fold.core();
+    match core.ledger.lineage(&tenant.id, &id) {
+        Ok(Some(lineage)) => Ok((tenant, id, lineage.first)),
+        Ok(None) => Err(Refusal::NotFound.into()),
+        Err(error) => {
+            tracing::error!(%error, "the index cannot answer");
+            Err(Refusal::Internal.into())
+        }
+    }
+}
+
+pub(super) async fn summary(node: &Node, headers: &HeaderMap, id: &str) -> Result<Reply, Problem> {
+    let (_, _, first) = look_up(node, headers, id)?;
+    let (_, body) = node.first_answer(&first).await.map_err(|problem| *problem)?;
+    Ok(Reply::new(200, JSON, body))
+}
+
+pub(super) async fn lineage(node: &Arc<Node>, headers: &HeaderMap, id: &str) -> Result<Reply, Problem> {
+    let (tenant, id, first) = look_up(node, headers, id)?;
+    let (_, answer) = node.first_answer(&first).await.map_err(|problem| *problem)?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer).map_err(|_| Refusal::Internal)?;
+    let (version, hash, params) = {
+        let core = node.fold.core();
+        let rule = core.ledger.policy(first.policy).ok_or(Refusal::Internal)?;
+        (rule.policy.version.clone(), rule.hash.to_string(), rule.params_hash.to_string())
+    };
+    let reader = node.clone();
+    let leaf = aside(move || reader.fold.projector.leaves(first.seq, first.seq + 1)).await?;
+    let leaf: serde_json::Value = match leaf.ok().and_then(|mut leaves| leaves.pop()) {
+        Some(leaf) => serde_json::from_slice(&leaf).map_err(|_| Refusal::Internal)?,
+        // The file is written a few milliseconds after the answer.
+        None => serde_json::Value::Null,
+    };
+    let document = json!({
+        "pcs_id": id.to_string(),
+        "tenant": tenant.id.as_str(),
+        "lsn": first.lsn.0,
+        "nth": first.nth,
+        "seq": first.seq,
+        "received_at_ms": first.time_ms,
+        "accepted": first.accepted(),
+        "escalated": first.escalated(),
+        "policy_version": version,
+        "policy_hash": hash,
+        "params_hash": params,
+        "leaf": leaf,
+        "answer": answer,
+        "receipt": format!("/v1/receipts/{id}"),
+    });
+    Ok(Reply::new(200, JSON, format!("{document}\n")))
+}
+
+pub(super) async fn receipt(node: &Arc<Node>, headers: &HeaderMap, id: &str) -> Result<Reply, Problem> {
+    let (tenant, id, first) = look_up(node, headers, id)?;
+    let Some(published) = node.fold.projector.tiles().published().filter(|p| p.size > first.seq) else {
+        let soon = "no checkpoint covers the record yet";
+        return Err(Problem::from(Refusal::LogUnavailable).detail(soon).retry_after(1));
+    };
+    let envelope = node.envelope(&first).await.map_err(|problem| *problem)?;
+    let reader = node.clone();
+    let receipt = aside(move || build(&reader, &first, published)).await?;
+    let (path, leaf, note) = receipt.map_err(|error| {
+        tracing::error!(error, seq = first.seq, "a receipt cannot be made");
+        Problem::from(Refusal::Internal)
+    })?;
+    // What opens the commitment, for its owner alone; it is not covered by any signature.
+    let extra = json!({
+        "tenant": tenant.id.as_str(),
+        "pcs_id": id.to_string(),
+        "lsn": first.lsn.0,
+        "salt": STANDARD.encode(envelope.salt),
+        "leaf": String::from_utf8_lossy(&leaf),
+    });
+    let receipt =
+        Receipt { extra: Some(extra.to_string().into_bytes()), index: first.seq, path, checkpoint: note };
+    let name = format!("inline; filename=\"{id}.tlog-proof\"");
+    Ok(Reply::new(200, TEXT, receipt.encode()).with_text(header::CONTENT_DISPOSITION, name))
+}
+
+type Proof = (Vec<engine::log::Digest>, Vec<u8>, Vec<u8>);
+
+fn build(node: &Node, first: &First, published: Published) -> Result<Proof, String> {
+    let tiles = node.fold.projector.tiles();
+    let mut hashes = TileHashes::new(published.size, |tile| tiles.bytes(tile));
+    let path = inclusion_proof(first.seq, published.size, &mut hashes).map_err(|error| error.to_string())?;
+    let leaves = node.fold.projector.leaves(first.seq, first.seq + 1).map_err(|error| error.to_string())?;
+    let leaf = leaves.into_iter().next().ok_or("the leaf is not there")?;
+    Ok((path, leaf, published.note))
+}
+
+/// The published checkpoint of the region in the path.
+fn published(node: &Node, region: &str) -> Result<Published, Problem> {
+    if region != node.config.region {
+        return Err(Refusal::NotFound.into());
+    }
+    node.fold.projector.tiles().published().ok_or(Refusal::NotFound.into())
+}
+
+pub(super) fn checkpoint(node: &Node, region: &str) -> Result<Reply, Problem> {
+    let published = published(node, region)?;
+    Ok(Reply::new(200, TEXT, published.note).with(header::CACHE_CONTROL, "max-age=1"))
+}
+
+pub(super) fn verifier_key(node: &Node, region: &str) -> Result<Reply, Problem> {
+    if region != node.config.region {
+        return Err(Refusal::NotFound.into());
+    }
+    Ok(Reply::new(200, TEXT, format!("{}\n", node.fold.terms.signer.verifier().vkey())))
+}
+
+/// A tile of the path that the published tree holds, whole or as a part.
+fn wanted(published: &Published, path: &str) -> Result<Tile, Problem> {
+    let tile = Tile::parse(path).ok_or(Refusal::NotFound)?;
+    let there = Tile::at(tile.kind, tile.index, published.size).ok_or(Refusal::NotFound)?;
+    if tile.width > there.width { Err(Refusal::NotFound.into()) } else { Ok(tile) }
+}
+
+fn cached(reply: Reply, public: bool) -> Reply {
+    let scope =
+        if public { "public, max-age=31536000, immutable" } else { "private, max-age=31536000, immutable" };
+    reply.with(header::CACHE_CONTROL, scope)
+}
+
+pub(super) async fn tile(node: &Arc<Node>, region: &str, path: &str) -> Result<Reply, Problem> {
+    let published = published(node, region)?;
+    let tile = wanted(&published, &format!("tile/{path}"))?;
+    if tile.kind == Kind::Entries {
+        return Err(Refusal::NotFound.into());
+    }
+    let reader = node.clone();
+    let bytes = aside(move || reader.fold.projector.tiles().bytes(tile)).await?;
+    let bytes = bytes.map_err(|error| {
+        tracing::error!(%error, %tile, "a tile cannot be read");
+        Problem::from(Refusal::Internal)
+    })?;
+    Ok(cached(Reply::new(200, OCTETS, bytes), true))
+}
+
+pub(super) async fn entries(
+    node: &Arc<Node>,
+    headers: &HeaderMap,
+    region: &str,
+    path: &str,
+) -> Result<Reply, Problem> {
+    authorise(node, headers)?;
+    let published = published(node, region)?;
+    let tile = wanted(&published, &format!("tile/entries/{path}"))?;
+    let reader = node.clone();
+    let from = tile.first();
+    let leaves = aside(move || reader.fold.projector.leaves(from, from + u64::from(tile.width))).await?;
+    let leaves = leaves.map_err(|error| {
+        tracing::error!(%error, %tile, "leaves cannot be read");
+        Problem::from(Refusal::Internal)
+    })?;
+    let mut bundle = Vec::new();
+    leaves.iter().for_each(|leaf| bundle_push(&mut bundle, leaf));
+    Ok(cached(Reply::new(200, OCTETS, bundle), false))
+}
+
+/// Entry bundles show every tenant's leaves: only who holds the token may read them.
+fn authorise(node: &Node, headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+        .unwrap_or_default();
+    match &node.config.audit_token {
+        Some(token) if same(token.bytes(), given) => Ok(()),
+        _ => {
+            let mut problem = Problem::from(Refusal::Unauthorized);
+            problem.challenge = Some("Bearer realm=\"audit\"");
+            Err(problem)
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The table of routes. Dispatch, `Allow`, CORS preflights and the OpenAPI document are made from it.
+
+/// What a path leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Endpoint {
+    Submit,
+    Batch,
+    Summary,
+    Lineage,
+    Receipt,
+    Checkpoint,
+    Entries,
+    Tile,
+    VerifierKey,
+    Health,
+    Livez,
+    Readyz,
+    Metrics,
+    OpenApi,
+    Problems,
+    Problem,
+}
+
+/// Which methods an endpoint answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Methods {
+    /// POST.
+    Post,
+    /// GET and HEAD.
+    Get,
+    /// Any method, as the original answered its health and metrics pages.
+    Any,
+}
+
+/// A parameter in the path, the query or a header.
+pub struct Parameter {
+    /// Name as written.
+    pub name: &'static str,
+    /// `path`, `query` or `header`.
+    pub place: &'static str,
+    /// Regular expression of its values; empty means any.
+    pub pattern: &'static str,
+    /// What it means.
+    pub text: &'static str,
+}
+
+/// One documented answer.
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Media type.
+    pub media: &'static str,
+    /// Name of a schema component, or nothing for opaque bytes and text.
+    pub schema: &'static str,
+    /// What it means.
+    pub text: &'static str,
+}
+
+/// One row.
+pub struct Route {
+    /// What it leads to.
+    pub endpoint: Endpoint,
+    /// Methods.
+    pub methods: Methods,
+    /// Path with `{name}` for one segment and `{name*}` for the rest.
+    pub path: &'static str,
+    /// One line.
+    pub summary: &'static str,
+    /// Media type and schema of the request body.
+    pub body: Option<(&'static str, &'static str)>,
+    /// Parameters.
+    pub parameters: &'static [Parameter],
+    /// Answers beside those every route can give.
+    pub answers: &'static [Answer],
+    /// Name of the security scheme, or nothing.
+    pub security: &'static str,
+}
+
+const fn parameter(
+    name: &'static str,
+    place: &'static str,
+    pattern: &'static str,
+    text: &'static str,
+) -> Parameter {
+    Parameter { name, place, pattern, text }
+}
+
+const fn answer(status: u16, media: &'static str, schema: &'static str, text: &'static str) -> Answer {
+    Answer { status, media, schema, text }
+}
+
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const OCTETS: &str = "application/octet-stream";
+const HTML: &str = "text/html; charset=utf-8";
+
+const TENANT: Parameter = parameter(
+    "X-Tenant-Id",
+    "header",
+    "",
+    "The tenant. Ignored by a single-tenant server; otherwise it must name an active tenant, and a missing one means 'default'.",
+);
+const PCS_ID: Parameter =
+    parameter("id", "path", "^[0-9a-f]{64}$", "Lower-case hex SHA-256 of merkle_root|epoch|shard_id.");
+const REGION: Parameter = parameter("region", "path", "^[A-Za-z0-9._-]{1,64}$", "The log's region.");
+
+const BAD_ID: Answer =
+    answer(400, PROBLEM, "Problem", "The id is not 64 lower-case hex digits, or the tenant is unknown.");
+const MISSING: Answer = answer(404, PROBLEM, "Problem", "This tenant has no such summary.");
+const NO_FILE: Answer =
+    answer(404, PROBLEM, "Problem", "There is no such region, or the log is not that long yet.");
+const TIMEOUT: Answer = answer(408, PROBLEM, "Problem", "The body did not arrive in time.");
+const LARGE: Answer = answer(413, PROBLEM, "Problem", "The body is above the limit; it is never truncated.");
+const LIMITED: Answer =
+    answer(429, PROBLEM, "Problem", "The tenant's rate or quota is used up; see Retry-After.");
+const UNAVAILABLE: Answer =
+    answer(503, PROBLEM, "Problem", "The log cannot take the record now; see Retry-After.");
+const INTERNAL: Answer = answer(500, PROBLEM, "Problem", "The server could not finish the request.");
+
+/// Every route.
+#[rustfmt::skip]
+pub static ROUTES: &[Route] = &[
+    Route { endpoint: Endpoint::Submit, methods: Methods::Post, path: "/v1/pcs/submit", summary: "Submit one summary; answered when its record is durable",
+        body: Some((JSON, "Summary")), parameters: &[TENANT, parameter("Prefer", "header", "", "handling=strict answers 422 when the id exists with different content.")], security: "",
+        answers: &[
+            answer(200, JSON, "Answer", "Accepted. A duplicate gets the first answer and the header Idempotent-Replayed."),
+            answer(202, JSON, "Answer", "Recorded, with a verdict that asks for attention: accepted false or escalated true."),
+            answer(400, PROBLEM, "Problem", "Not a summary, unreadable, ambiguous framing, or an unknown tenant."),
+            answer(401, PROBLEM, "Problem", "The signature is missing or wrong. The submission is recorded as refused."),
+            TIMEOUT, LARGE,
+            answer(422, PROBLEM, "Problem", "Only with Prefer: handling=strict: the id exists with different content."),
+            LIMITED, INTERNAL, UNAVAILABLE,
+        ] },
+    Route { endpoint: Endpoint::Batch, methods: Methods::Post, path: "/v1/pcs/batch", summary: "Submit many summaries, one a line; one verdict line each in the same order",
+        body: Some(("application/x-ndjson", "")), parameters: &[TENANT, parameter("Prefer", "header", "", "handling=strict applies to every line.")], security: "",
+        answers: &[
+            answer(200, "application/x-ndjson", "BatchLine", "One line for each record: {\"status\":..,\"answer\"|\"problem\":..}. Lines succeed or fail one by one."),
+            answer(400, PROBLEM, "Problem", "No record, too many records, unreadable, ambiguous framing, or an unknown tenant. Nothing was recorded."),
+            TIMEOUT, LARGE, LIMITED, INTERNAL, UNAVAILABLE,
+        ] },
+    Route { endpoint: Endpoint::Summary, methods: Methods::Get, path: "/v1/pcs/{id}", summary: "The first answer for an id",
+        body: None, parameters: &[PCS_ID, TENANT], security: "",
+        answers: &[answer(200, JSON, "Answer", "The bytes that the first submission was answered with."), BAD_ID, MISSING, INTERNAL, UNAVAILABLE] },
+    Route { endpoint: Endpoint::Lineage, methods: Methods::Get, path: "/v1/lineage/{id}", summary: "Where a summary's outcome comes from: record, policy, parameters, leaf",
+        body: None, parameters: &[PCS_ID, TENANT], security: "",
+        answers: &[answer(200, JSON, "Lineage", "The record, the policy version and hashes, the outcome and the leaf."), BAD_ID, MISSING, INTERNAL, UNAVAILABLE] },
+    Route { endpoint: Endpoint::Receipt, methods: Methods::Get, path: "/v1/receipts/{id}", summary: "Proof that the summary stands in the log (C2SP tlog-proof)",
+        body: None, parameters: &[PCS_ID, TENANT], security: "",
+        answers: &[answer(200, TEXT, "", "Leaf index, inclusion proof and signed checkpoint; checked without trusting this server."), BAD_ID, MISSING, INTERNAL,
+            answer(503, PROBLEM, "Problem", "No checkpoint covers the record yet; see Retry-After.")] },
+    Route { endpoint: Endpoint::Checkpoint, methods: Methods::Get, path: "/tlog/{region}/checkpoint", summary: "The newest signed checkpoint (C2SP tlog-checkpoint)",
+        body: None, parameters: &[REGION], security: "", answers: &[answer(200, TEXT, "", "The signed note."), NO_FILE] },
+    Route { endpoint: Endpoint::Entries, methods: Methods::Get, path: "/tlog/{region}/tile/entries/{tile*}", summary: "Entry bundle: the leaves of one tile (C2SP tlog-tiles)",
+        body: None, parameters: &[REGION, parameter("tile", "path", "", "N or N.p/W, with N in groups of three digits: x001/x234/067.")], security: "auditToken",
+        answers: &[answer(200, OCTETS, "", "Leaves, each with its length as a big-endian u16."), answer(401, PROBLEM, "Problem", "A bearer token is needed."), NO_FILE, INTERNAL] },
+    Route { endpoint: Endpoint::Tile, methods: Methods::Get, path: "/tlog/{region}/tile/{tile*}", summary: "Hash tile (C2SP tlog-tiles)",
+        body: None, parameters: &[REGION, parameter("tile", "path", "", "L/N or L/N.p/W, with N in groups of three digits: x001/x234/067.")], security: "",
+        answers: &[answer(200, OCTETS, "", "Up to 256 SHA-256 hashes."), NO_FILE, INTERNAL] },
+    Route { endpoint: Endpoint::VerifierKey, methods: Methods::Get, path: "/tlog/{region}/vkey", summary: "The log's public key (C2SP verifier key)",
+        body: None, parameters: &[REGION], security: "", answers: &[answer(200, TEXT, "", "name+keyid+key."), NO_FILE] },
+    Route { endpoint: Endpoint::Health, methods: Methods::Any, path: "/health", summary: "Is the process there",
+        body: None, parameters: &[], security: "", answers: &[answer(200, TEXT, "", "Exactly OK.")] },
+    Route { endpoint: Endpoint::Livez, methods: Methods::Get, path: "/livez", summary: "Is the process alive",
+        body: None, parameters: &[], security: "", answers: &[answer(200, TEXT, "", "ok")] },
+    Route { endpoint: Endpoint::Readyz, methods: Methods::Get, path: "/readyz", summary: "Can the node take submissions",
+        body: None, parameters: &[parameter("verbose", "query", "", "Lists every check.")], security: "",
+        answers: &[answer(200, TEXT, "", "ok, or one line for each check with ?verbose."), answer(503, TEXT, "", "The checks that fail.")] },
+    Route { endpoint: Endpoint::Metrics, methods: Methods::Any, path: "/metrics", summary: "Prometheus metrics, text format 0.0.4",
+        body: None, parameters: &[parameter("names", "query", "", "canonical: without the original's names, which linters dislike.")], security: "metricsBasic",
+        answers: &[answer(200, "text/plain; version=0.0.4; charset=utf-8", "", "All series."), answer(401, PROBLEM, "Problem", "Basic auth is configured.")] },
+    Route { endpoint: Endpoint::OpenApi, methods: Methods::Get, path: "/openapi.json", summary: "This document",
+        body: None, parameters: &[], security: "", answers: &[answer(200, JSON, "", "OpenAPI 3.1.")] },
+    Route { endpoint: Endpoint::Problems, methods: Methods::Get, path: "/problems", summary: "All kinds of problems",
+        body: None, parameters: &[], security: "", answers: &[answer(200, HTML, "", "A list.")] },
+    Route { endpoint: Endpoint::Problem, methods: Methods::Get, path: "/problems/{slug}", summary: "One kind of problem",
+        body: None, parameters: &[parameter("slug", "path", "^[a-z-]+$", "Last part of a problem's type.")], security: "",
+        answers: &[answer(200, HTML, "", "Its page."), answer(404, PROBLEM, "Problem", "No such kind.")] },
+];
+
+/// A path that matched, with its parameters in order.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Matched<'a> {
+    /// Row in [`ROUTES`].
+    pub row: usize,
+    /// Values of the parameters, in the order of the path.
+    pub values: Vec<&'a str>,
+}
+
+/// Finds the row of a path. Rows are tried in order, so the more particular stands first.
+pub fn find(path: &str) -> Option<Matched<'_>> {
+    // The one path that everything depends on is compared before anything is split.
+    if path == ROUTES[0].path {
+        return Some(Matched { row: 0, values: Vec::new() });
+    }
+    ROUTES.iter().enumerate().find_map(|(row, route)| {
+        let values = capture(route.path, path)?;
+        Some(Matched { row, values })
+    })
+}
+
+fn capture<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
+    let mut values = Vec::new();
+    let mut rest = path.strip_prefix('/')?;
+    let mut parts = pattern.strip_prefix('/')?.split('/').peekable();
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        if part.ends_with("*}") {
+            return (!rest.is_empty()).then(|| {
+                values.push(rest);
+                values
+            });
+        }
+        let (segment, after) = match rest.split_once('/') {
+            Some((segment, after)) => (segment, Some(after)),
+            None => (rest, None),
+        };
+        if part.starts_with('{') {
+            if segment.is_empty() {
+                return None;
+            }
+            values.push(segment);
+        } else if part != segment {
+            return None;
+        }
+        match (after, last) {
+            (None, true) => return Some(values),
+            (Some(after), false) => rest = after,
+            _ => return None,
+        }
+    }
+    None
+}
+
+impl Methods {
+    /// Whether a method is answered; OPTIONS is a matter of its own.
+    pub fn allow(self, method: &hyper::Method) -> bool {
+        match self {
+            Methods::Post => method == hyper::Method::POST,
+            Methods::Get => method == hyper::Method::GET || method == hyper::Method::HEAD,
+            Methods::Any => true,
+        }
+    }
+
+    /// Value of the header Allow.
+    pub fn list(self) -> &'static str {
+        match self {
+            Methods::Post => "POST, OPTIONS",
+            Methods::Get => "GET, HEAD, OPTIONS",
+            Methods::Any => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_where_the_table_says() {
+        type Row = (&'static str, Option<(Endpoint, &'static [&'static str])>);
+        let table: &[Row] = &[
+            ("/v1/pcs/submit", Some((Endpoint::Submit, &[]))),
+            ("/v1/pcs/submit/", None),
+            ("/v1/pcs/batch", Some((Endpoint::Batch, &[]))),
+            ("/v1/pcs/abc", Some((Endpoint::Summary, &["abc"]))),
+            ("/v1/pcs/", None),
+            ("/v1/pcs", None),
+            ("/v1/receipts/a/b", None),
+            ("/tlog/eu/checkpoint", Some((Endpoint::Checkpoint, &["eu"]))),
+            ("/tlog/eu/vkey", Some((Endpoint::VerifierKey, &["eu"]))),
+            ("/tlog/eu/tile/0/000", Some((Endpoint::Tile, &["eu", "0/000"]))),
+            ("/tlog/eu/tile/0/x001/234.p/17", Some((Endpoint::Tile, &["eu", "0/x001/234.p/17"]))),
+            ("/tlog/eu/tile/entries/000", Some((Endpoint::Entries, &["eu", "000"]))),
+            ("/tlog/eu/tile/", None),
+            ("/health", Some((Endpoint::Health, &[]))),
+            ("/health/", None),
+            ("/problems", Some((Endpoint::Problems, &[]))),
+            ("/problems/not-found", Some((Endpoint::Problem, &["not-found"]))),
+            ("/", None),
+            ("", None),
+            ("*", None),
+        ];
+        for (path, want) in table {
+            let got = find(path);
+            match want {
+                None => assert_eq!(got, None, "{path}"),
+                Some((endpoint, values)) => {
+                    let got = got.unwrap_or_else(|| panic!("{path}"));
+                    assert_eq!((ROUTES[got.row].endpoint, &got.values[..]), (*endpoint, *values), "{path}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_path_parameter_is_described() {
+        for route in ROUTES {
+            for part in route.path.split('/').filter(|part| part.starts_with('{')) {
+                let name = part.trim_matches(|c| "{}*".contains(c));
+                assert!(
+                    route.parameters.iter().any(|p| p.name == name && p.place == "path"),
+                    "{}",
+                    route.path
+                );
+            }
+        }
+    }
+}

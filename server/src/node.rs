@@ -1,0 +1,303 @@
+//! The wiring: what a node is made of, in which order it starts and stops.
+
+use crate::answers::Answers;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, ConfigError, DiskChoice};
+use crate::decision::{Decided, Decision, Settled, Source, make};
+use crate::door::Door;
+use crate::fold::{Fold, Outset, Shared, Terms};
+use crate::http::Slots;
+use crate::http::refusal::{Problem, Refusal};
+use crate::identity::{self, Held, IdentityError};
+use crate::keys::{self, Kek, KeyError};
+use crate::metrics::Metrics;
+use crate::projections::projector::Projector;
+use crate::projections::tiles::Tiles;
+use crate::queue::Queue;
+use crate::start::{Start, index_id};
+use crate::tenants::{TenantError, reconcile};
+use engine::checkpoint::{NoteError, Signer};
+use engine::event::{Event, Payload};
+use engine::ledger::{First, TableError};
+use engine::summary::{Regime, Signals, parse, verdict};
+use raft::{Batch, Group, GroupConfig, Metrics as LogMetrics, ProposeError, Role};
+use segments::{AnyDisk, Backend, Identity, Prefer};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
+    #[error("the log's name: {0}")]
+    Name(NoteError),
+    #[error("the log's disk: {0}")]
+    Disk(std::io::Error),
+    #[error("the index: {0}")]
+    Index(#[from] TableError),
+    #[error("the log: {0}")]
+    Log(#[from] raft::OpenError),
+    #[error("replaying the log: {0}")]
+    Replay(String),
+    #[error("logging the tenants: {0}")]
+    Propose(#[from] ProposeError),
+    #[error("listening on {address}: {source}")]
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("starting a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// One line of `/readyz?verbose`.
+pub struct Check {
+    /// Whether it holds.
+    pub ok: bool,
+    /// What was looked at.
+    pub name: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// A node that is open: everything requests need.
+#[allow(missing_docs)]
+pub struct Node {
+    pub config: Config,
+    pub door: Arc<Door>,
+    pub queue: Arc<Queue>,
+    pub slots: Slots,
+    pub metrics: Arc<Metrics>,
+    pub fold: Arc<Shared>,
+    pub backend: Backend,
+    pub(crate) group: Arc<Group>,
+    answers: Answers,
+    pub(crate) draining: AtomicBool,
+    _held: Held,
+}
+
+/// Settings events in one record while tenants are brought up to date.
+const SETTINGS_A_RECORD: usize = 1000;
+
+/// Bytes of a record beside the one body in it, with room to spare.
+const AROUND_A_BODY: usize = 1024;
+
+impl Node {
+    /// Opens a node: keys, snapshot, log, replay, tenants. Nothing listens yet.
+    ///
+    /// # Errors
+    /// [`StartError`] says what an operator has to look at.
+    pub async fn open(mut config: Config) -> Result<Node, StartError> {
+        let held = identity::hold(&config.data_dir, &config.region, config.node_id)?;
+        let log_dir = config.log_path();
+        let terms = terms(&config, &log_dir)?;
+        let metrics = Arc::new(Metrics::new(config.metrics_tenants, config.multi_tenant));
+        let proj = config.data_dir.join("proj");
+        std::fs::create_dir_all(&proj).map_err(StartError::Disk)?;
+
+        let start = Start::find(&config, &proj, index_id(&held))?;
+        let worm_dir = config.worm_path();
+        let tiles = Tiles::new(tile_dir(&config), start.marks.edge, start.marks.published.clone());
+        let projector = Projector::start(
+            start.worm,
+            worm_dir,
+            start.spans,
+            tiles,
+            proj.join("snapshot"),
+            metrics.clone(),
+        )
+        .map_err(StartError::Thread)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let queue = Arc::new(Queue::new(config.queue_bytes, start.ledger.log_time_ms(), clock.clone()));
+        let door = Arc::new(Door::new(config.multi_tenant, queue.clone(), clock.clone(), metrics.clone()));
+        let noted = start.marks.published.as_ref().map_or(0, |published| published.size);
+        let outset = Outset { ledger: start.ledger, standing: start.standing, noted };
+        let fold = Shared::new(outset, terms, projector, door.clone(), queue.clone(), metrics.clone());
+
+        let prefer = match config.disk {
+            DiskChoice::Auto => Prefer::Auto,
+            DiskChoice::Uring => Prefer::Uring,
+            DiskChoice::Posix => Prefer::Posix,
+        };
+        let (disk, backend) = AnyDisk::open(&log_dir, prefer).map_err(StartError::Disk)?;
+        let mut options =
+            segments::Options::new(Identity { cluster: held.cluster, region: config.region.clone() });
+        options.segment_bytes = config.segment_bytes;
+        let mut terms = GroupConfig::new(config.node_id, options);
+        terms.backend = backend.name;
+        let group = Group::open(terms, disk, Fold(fold.clone())).await?;
+        if let Some(why) = fold.fatal() {
+            return Err(StartError::Replay(why.to_owned()));
+        }
+        let fits = group.record_max() - AROUND_A_BODY;
+        if config.body_max > fits {
+            tracing::warn!(
+                fits,
+                "segments are too small for http.body_max_bytes; larger bodies are refused with 413"
+            );
+            config.body_max = fits;
+        }
+        let now_ms = clock.wall_ms().max(fold.core().ledger.log_time_ms());
+        let events = reconcile(&config, &fold.core().ledger, &fold.terms.kek, now_ms)?;
+        for events in events.chunks(SETTINGS_A_RECORD) {
+            group.propose(Batch { events: Arc::new(events.to_vec()), local: None }).await?;
+        }
+        queue.not_before(fold.core().ledger.log_time_ms());
+        fold.go_live();
+        Ok(Node {
+            answers: Answers::new(config.answers_cached),
+            config,
+            door,
+            queue,
+            slots: Slots::default(),
+            metrics,
+            fold,
+            backend,
+            group: Arc::new(group),
+            draining: AtomicBool::new(false),
+            _held: held,
+        })
+    }
+
+    /// How the log stands.
+    pub fn log_metrics(&self) -> LogMetrics {
+        self.group.metrics()
+    }
+
+    /// What `/readyz` looks at.
+    pub fn checks(&self) -> Vec<Check> {
+        let log = self.group.metrics();
+        let waiting = self.queue.bytes();
+        let projections = self.fold.projector.failed();
+        let draining = self.draining.load(Ordering::Relaxed);
+        let check = |ok, name, detail: String| Check { ok, name, detail };
+        vec![
+            check(
+                !log.failed,
+                "log",
+                format!("durable {} committed {} on {}", log.durable, log.committed, self.backend),
+            ),
+            check(log.role == Role::Leader, "group", format!("{:?} in term {}", log.role, log.term)),
+            check(
+                self.fold.fatal().is_none(),
+                "ledger",
+                self.fold.fatal().unwrap_or("follows the log").to_owned(),
+            ),
+            check(
+                waiting < self.config.queue_bytes,
+                "queue",
+                format!("{waiting} of {} bytes", self.config.queue_bytes),
+            ),
+            check(!draining, "process", if draining { "draining" } else { "running" }.to_owned()),
+            // Files that can be made again are no reason to turn submissions away; they show, and alert.
+            check(true, "projections", projections.unwrap_or_else(|| "written".into())),
+        ]
+    }
+
+    /// Turns a decision into the bytes a client gets.
+    ///
+    /// # Errors
+    /// The refusal that was decided, or 500 when a first answer cannot be read back.
+    pub async fn settle(&self, decided: Decided) -> Result<Settled, Box<Problem>> {
+        let Decision { replay, source } = decided?;
+        let (status, body) = match source {
+            Source::Judged { kept, lsn, nth, seq } => {
+                let (status, body) = kept.answer(lsn, seq)?;
+                self.answers.put(lsn, nth, status, body.clone());
+                (status, body)
+            }
+            Source::First(first) => self.first_answer(&first).await?,
+        };
+        Ok(Settled { status, body, replay })
+    }
+
+    /// The answer the first submission of an id got: kept, or made again from the log, byte for byte.
+    ///
+    /// # Errors
+    /// 500 when the record cannot be read, or does not say what the index says of it.
+    pub async fn first_answer(&self, first: &First) -> Result<(u16, bytes::Bytes), Box<Problem>> {
+        if let Some(kept) = self.answers.get(first.lsn, first.nth) {
+            return Ok(kept);
+        }
+        self.metrics.answers_reread.inc();
+        let envelope = self.envelope(first).await?;
+        let policy = self.fold.core().ledger.policy(first.policy).map(|rule| rule.policy.clone());
+        let policy = policy.ok_or(Refusal::Internal)?;
+        let pcs = parse(&envelope.body).map_err(|_| Refusal::Internal)?;
+        let id = verdict::structure(&pcs).map_err(|_| Refusal::Internal)?;
+        let verdict = verdict::numbers(&pcs, &policy);
+        if (verdict.accepted, verdict.escalated) != (first.accepted(), first.escalated()) {
+            tracing::error!(
+                lsn = first.lsn.0,
+                nth = first.nth,
+                "I3: a verdict made again differs from the first"
+            );
+            return Err(Refusal::Internal.into());
+        }
+        let signals = Signals {
+            d_hat: pcs.d_hat,
+            coh_star: pcs.coh_star,
+            r: pcs.r,
+            budget: pcs.budget,
+            regime: Regime::of(pcs.d_hat, pcs.coh_star, &policy),
+        };
+        let (status, body) = make(&verdict, Some((id, signals)), &policy, first.lsn, first.seq);
+        self.answers.put(first.lsn, first.nth, status, body.clone());
+        Ok((status, body))
+    }
+
+    /// The submission a first row speaks about, read from the log.
+    ///
+    /// # Errors
+    /// 500 when the log does not hold it there.
+    pub async fn envelope(&self, first: &First) -> Result<engine::event::Envelope, Box<Problem>> {
+        let record = self.group.read(first.lsn).await.map_err(|error| {
+            tracing::error!(%error, lsn = first.lsn.0, "a record cannot be read back");
+            Box::from(Refusal::Internal)
+        })?;
+        let Payload::Events(events) = record.payload else { return Err(Refusal::Internal.into()) };
+        match events.into_iter().nth(first.nth as usize) {
+            Some(Event::Received(envelope)) => Ok(envelope),
+            _ => Err(Refusal::Internal.into()),
+        }
+    }
+}
+
+/// Directory of the tiles and checkpoints.
+pub fn tile_dir(config: &Config) -> std::path::PathBuf {
+    config.data_dir.join("tlog").join(&config.region)
+}
+
+fn terms(config: &Config, log_dir: &Path) -> Result<Terms, StartError> {
+    let log_exists = std::fs::read_dir(log_dir).is_ok_and(|mut list| {
+        list.any(|entry| entry.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "seg")))
+    });
+    // A new key beside an old log would only hide that the right one is missing.
+    let may_create = match (config.create_keys, log_exists) {
+        (false, _) => Err("keys.create is false"),
+        (true, true) => Err("the log exists already: restore the key it was written with"),
+        (true, false) => Ok(()),
+    };
+    let kek = Kek::new(keys::load_or_create(&config.kek_path(), may_create)?);
+    let seed = keys::load_or_create(&config.log_key_path(), may_create)?;
+    let signer = Signer::new(&config.origin(), &seed).map_err(StartError::Name)?;
+    let vkey = format!("{}\n", signer.verifier().vkey());
+    let path = config.log_key_path().with_extension("vkey");
+    if std::fs::read(&path).ok().as_deref() != Some(vkey.as_bytes()) {
+        crate::projections::replace(&path, vkey.as_bytes())
+            .map_err(|source| KeyError::File { path, source })?;
+    }
+    Ok(Terms {
+        origin: config.origin(),
+        signer,
+        kek,
+        attest_records: config.attest_records,
+        snapshot_records: config.snapshot_records,
+    })
+}

@@ -1,0 +1,131 @@
+//! From the queue to the log: everything that is ready becomes one batch, several batches are in flight.
+//!
+//! There is no commit timer. While the log is free a submission goes alone; while it is busy the queue grows
+//! and the next batch is larger.
+
+use crate::http::refusal::{Problem, Refusal};
+use crate::metrics::Metrics;
+use crate::queue::{Item, Queue, ReplyTo};
+use crate::verdicts::{Judging, KeyTable, Pool};
+use arc_swap::ArcSwap;
+use engine::limits::RECORD_EVENTS_MAX;
+use raft::{Batch, Group, ProposeError};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+use tokio::sync::Semaphore;
+
+/// What the proposing node remembers of a batch until it is applied. Never written, never sent.
+pub struct InFlight {
+    /// Its judgements.
+    pub judging: Arc<Judging>,
+    /// When it was proposed.
+    pub begun: Instant,
+    replies: Mutex<Vec<ReplyTo>>,
+}
+
+impl InFlight {
+    /// Takes those who wait, in the order of the events.
+    pub fn take(&self) -> Vec<ReplyTo> {
+        std::mem::take(&mut *self.replies.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// Tells all who still wait that the batch failed.
+    fn fail(&self, error: &ProposeError, metrics: &Metrics) {
+        let replies = self.take();
+        metrics.log_errors.inc_by(replies.len() as u64);
+        let problem = match error {
+            ProposeError::Unknown => Problem::from(Refusal::OutcomeUnknown),
+            ProposeError::OutOfBounds { .. } => Problem::from(Refusal::Internal),
+            // A full disk does not empty itself within a second.
+            ProposeError::NoSpace => {
+                Problem::from(Refusal::LogUnavailable).detail("the disk is full").retry_after(10)
+            }
+            ProposeError::NotLeader { .. } => {
+                Problem::from(Refusal::LogUnavailable).detail("this node does not lead")
+            }
+            ProposeError::Stopped => Problem::from(Refusal::LogUnavailable).detail("the log has stopped"),
+        };
+        for reply in replies {
+            reply.tell(Err(Box::new(problem.clone())));
+        }
+    }
+}
+
+/// Hands what is queued to the log, in records of at most `record_max` bytes, until the queue is closed and empty, then until all of it is answered.
+pub async fn run(
+    queue: Arc<Queue>,
+    group: Arc<Group>,
+    keys: Arc<ArcSwap<KeyTable>>,
+    pool: Arc<Pool>,
+    metrics: Arc<Metrics>,
+    in_flight: usize,
+    record_max: usize,
+) {
+    let permits = Arc::new(Semaphore::new(in_flight));
+    let mut waiting: Vec<Item> = Vec::new();
+    loop {
+        if waiting.is_empty() && !queue.wait().await {
+            break;
+        }
+        let Ok(permit) = permits.clone().acquire_owned().await else { break };
+        queue.drain(&mut waiting);
+        let (batch, in_flight) = take_batch(&mut waiting, &keys, record_max);
+        pool.offer(&in_flight.judging);
+        metrics.batch_events.observe(batch.events.len() as f64);
+        match group.submit(batch).await {
+            Err(error) => report(&in_flight, &error, &metrics),
+            Ok(pending) => {
+                let metrics = metrics.clone();
+                tokio::spawn(async move {
+                    // Raft hands the batch to the log first; then there is time until the disk answers.
+                    tokio::task::yield_now().await;
+                    while in_flight.judging.help(&metrics) {
+                        tokio::task::yield_now().await;
+                    }
+                    if let Err(error) = pending.await {
+                        report(&in_flight, &error, &metrics);
+                    }
+                    drop(permit);
+                });
+            }
+        }
+    }
+    // Every permit back means every batch was answered one way or the other.
+    let _ = permits.acquire_many(u32::try_from(in_flight).unwrap_or(u32::MAX)).await;
+}
+
+fn report(in_flight: &InFlight, error: &ProposeError, metrics: &Metrics) {
+    tracing::warn!(%error, events = in_flight.judging.events().len(), "a batch was not taken by the log");
+    in_flight.fail(error, metrics);
+}
+
+/// Moves as many items as one record holds out of `waiting`.
+fn take_batch(
+    waiting: &mut Vec<Item>,
+    keys: &ArcSwap<KeyTable>,
+    record_max: usize,
+) -> (Batch, Arc<InFlight>) {
+    let mut bytes = RECORD_OVERHEAD;
+    let mut n = 0;
+    for item in waiting.iter().take(RECORD_EVENTS_MAX) {
+        bytes += raft::weight(&item.event);
+        if bytes > record_max && n > 0 {
+            break;
+        }
+        n += 1;
+    }
+    assert!(n > 0, "L1: a batch is never empty");
+    let mut events = Vec::with_capacity(n);
+    let mut replies = Vec::with_capacity(n);
+    for item in waiting.drain(..n) {
+        events.push(item.event);
+        replies.push(item.reply);
+    }
+    let events = Arc::new(events);
+    let judging = Arc::new(Judging::new(events.clone(), keys.load_full()));
+    let in_flight = Arc::new(InFlight { judging, begun: Instant::now(), replies: Mutex::new(replies) });
+    (Batch { events, local: Some(in_flight.clone()) }, in_flight)
+}
+
+/// Bytes of a record beside its events, with room to spare.
+const RECORD_OVERHEAD: usize = 64;

@@ -1,0 +1,254 @@
+//! The queue between the requests and the log: bounded in bytes, stamped in order.
+//!
+//! L1: above the bound a submission is refused and nothing is held. Time is stamped under the queue's lock,
+//! so the order of the queue, of the log and of the stamps is one order.
+
+use crate::clock::Clock;
+use crate::decision::Decided;
+use engine::event::{Envelope, Event};
+use engine::ids::TenantId;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{Notify, oneshot};
+
+/// Whom to tell.
+pub enum ReplyTo {
+    /// One request with one submission.
+    One(oneshot::Sender<Decided>),
+    /// One line of a batch.
+    Line(Arc<Lines>, usize),
+    /// Nobody: the server's own events.
+    Nobody,
+}
+
+impl ReplyTo {
+    /// Hands over what was decided. A client that has gone away does not matter.
+    pub fn tell(self, decided: Decided) {
+        match self {
+            ReplyTo::One(sender) => drop(sender.send(decided)),
+            ReplyTo::Line(lines, nth) => lines.tell(nth, decided),
+            ReplyTo::Nobody => {}
+        }
+    }
+}
+
+/// The lines of one batch, gathered until the last is there; the request is woken once.
+pub struct Lines {
+    decided: Mutex<Vec<Option<Decided>>>,
+    missing: AtomicUsize,
+    done: Notify,
+}
+
+impl Lines {
+    /// Room for `n` lines.
+    pub fn new(n: usize) -> Arc<Lines> {
+        let decided = Mutex::new((0..n).map(|_| None).collect());
+        Arc::new(Lines { decided, missing: AtomicUsize::new(n), done: Notify::new() })
+    }
+
+    /// Enters one line.
+    pub fn tell(&self, nth: usize, decided: Decided) {
+        let mut all = self.decided.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if all[nth].replace(decided).is_none() && self.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+            drop(all);
+            self.done.notify_one();
+        }
+    }
+
+    /// Waits for the last line and takes all of them.
+    pub async fn wait(&self) -> Vec<Decided> {
+        while self.missing.load(Ordering::Acquire) > 0 {
+            self.done.notified().await;
+        }
+        let mut all = self.decided.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        all.drain(..).flatten().collect()
+    }
+}
+
+/// One event on its way to the log.
+pub struct Item {
+    /// The event.
+    pub event: Event,
+    /// Who waits for it.
+    pub reply: ReplyTo,
+}
+
+/// Why an item was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// The bound in bytes is reached.
+    Bytes,
+    /// The server takes nothing more.
+    Closed,
+}
+
+struct Inner {
+    items: Vec<Item>,
+    bytes: usize,
+    last_ms: u64,
+    closed: bool,
+}
+
+/// The queue.
+pub struct Queue {
+    inner: Mutex<Inner>,
+    bound: usize,
+    ready: Notify,
+    clock: Arc<dyn Clock>,
+}
+
+/// What an item occupies beside its body.
+const OVERHEAD: usize = 256;
+
+impl Queue {
+    /// An empty queue whose first stamp is not before `last_ms`.
+    pub fn new(bound: usize, last_ms: u64, clock: Arc<dyn Clock>) -> Queue {
+        let inner = Inner { items: Vec::new(), bytes: 0, last_ms, closed: false };
+        Queue { inner: Mutex::new(inner), bound, ready: Notify::new(), clock }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Stamps and takes submissions of one tenant: all of them or none.
+    ///
+    /// # Errors
+    /// When there is no room or the server is stopping; the waiters are given back untouched by dropping them.
+    pub fn push(
+        &self,
+        tenant: TenantId,
+        submissions: impl ExactSizeIterator<Item = (Vec<u8>, [u8; 16], ReplyTo)>,
+        bytes: usize,
+    ) -> Result<(), Full> {
+        let size = bytes + submissions.len() * OVERHEAD;
+        let now = self.clock.wall_ms();
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(Full::Closed);
+        }
+        if inner.bytes + size > self.bound {
+            return Err(Full::Bytes);
+        }
+        let was_empty = inner.items.is_empty();
+        inner.bytes += size;
+        inner.last_ms = inner.last_ms.max(now);
+        let received_at_ms = inner.last_ms;
+        for (body, salt, reply) in submissions {
+            let event = Event::Received(Envelope { tenant, received_at_ms, salt, body });
+            inner.items.push(Item { event, reply });
+        }
+        drop(inner);
+        if was_empty {
+            self.ready.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes events of the server's own. They pass the bound: there are few.
+    pub fn push_own(&self, events: Vec<Event>) {
+        let mut inner = self.lock();
+        inner.items.extend(events.into_iter().map(|event| Item { event, reply: ReplyTo::Nobody }));
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// No stamp from now on is before `ms`.
+    pub fn not_before(&self, ms: u64) {
+        let mut inner = self.lock();
+        inner.last_ms = inner.last_ms.max(ms);
+    }
+
+    /// Moves everything queued to the end of `into`.
+    pub fn drain(&self, into: &mut Vec<Item>) {
+        let mut inner = self.lock();
+        inner.bytes = 0;
+        if into.is_empty() {
+            std::mem::swap(into, &mut inner.items);
+        } else {
+            into.append(&mut inner.items);
+        }
+    }
+
+    /// Waits until something is queued (`true`) or the queue is closed and empty (`false`).
+    pub async fn wait(&self) -> bool {
+        loop {
+            {
+                let inner = self.lock();
+                if !inner.items.is_empty() {
+                    return true;
+                }
+                if inner.closed {
+                    return false;
+                }
+            }
+            self.ready.notified().await;
+        }
+    }
+
+    /// Takes nothing from clients from now on.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.ready.notify_one();
+    }
+
+    /// Bytes waiting.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn one(queue: &Queue, body: usize) -> Result<(), Full> {
+        let tenant = TenantId::new("t").unwrap();
+        queue.push(tenant, std::iter::once((vec![0; body], [0; 16], ReplyTo::Nobody)), body)
+    }
+
+    #[test]
+    fn full_is_refused_and_room_comes_back() {
+        let queue = Queue::new(4096, 0, Arc::new(ManualClock::default()));
+        for _ in 0..3 {
+            one(&queue, 1000).unwrap();
+        }
+        assert_eq!(one(&queue, 1000), Err(Full::Bytes));
+        let mut items = Vec::new();
+        queue.drain(&mut items);
+        assert_eq!((items.len(), queue.bytes()), (3, 0));
+        one(&queue, 1000).unwrap();
+        queue.close();
+        assert_eq!(one(&queue, 1), Err(Full::Closed));
+    }
+
+    #[test]
+    fn stamps_never_go_back() {
+        let clock = Arc::new(ManualClock::default());
+        let queue = Queue::new(1 << 20, 500, clock.clone());
+        for wall in [100, 600, 550, 700] {
+            clock.wall.store(wall, Ordering::Relaxed);
+            one(&queue, 1).unwrap();
+        }
+        let mut items = Vec::new();
+        queue.drain(&mut items);
+        let stamps: Vec<u64> = items
+            .iter()
+            .map(|item| match &item.event {
+                Event::Received(envelope) => envelope.received_at_ms,
+                _ => 0,
+            })
+            .collect();
+        assert_eq!(stamps, [500, 600, 600, 700]);
+    }
+
+    #[tokio::test]
+    async fn lines_wake_their_request_once_all_are_there() {
+        let lines = Lines::new(3);
+        for nth in [2, 0, 1] {
+            lines.tell(nth, Err(crate::http::refusal::Refusal::Internal.into()));
+        }
+        assert_eq!(lines.wait().await.len(), 3);
+    }
+}

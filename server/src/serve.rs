@@ -1,0 +1,117 @@
+//! A node at work: the tasks around it, and the order in which it stops.
+
+use crate::http::{Api, Caps, Deadlines};
+use crate::node::{Node, StartError};
+use crate::proposer;
+use crate::verdicts::Pool;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// A node that serves.
+pub struct Running {
+    /// Where it listens.
+    pub address: std::net::SocketAddr,
+    node: Arc<Node>,
+    drain: watch::Sender<bool>,
+    listener: JoinHandle<usize>,
+    proposer: JoinHandle<()>,
+    notary: JoinHandle<()>,
+}
+
+impl Running {
+    /// Starts to serve an open node.
+    ///
+    /// # Errors
+    /// When the address is taken or a thread is refused.
+    pub async fn start(node: Node) -> Result<Running, StartError> {
+        let node = Arc::new(node);
+        let wanted = node.config.listen();
+        let listener = TcpListener::bind(wanted)
+            .await
+            .map_err(|source| StartError::Listen { address: wanted, source })?;
+        let address =
+            listener.local_addr().map_err(|source| StartError::Listen { address: wanted, source })?;
+        let pool =
+            Pool::start(node.config.verify_count(), node.metrics.clone()).map_err(StartError::Thread)?;
+        let proposer = tokio::spawn(proposer::run(
+            node.queue.clone(),
+            node.group.clone(),
+            node.fold.keys.clone(),
+            Arc::new(pool),
+            node.metrics.clone(),
+            node.config.batches_in_flight,
+            node.group.record_max(),
+        ));
+        let notary = tokio::spawn(notary(node.clone()));
+        let (drain, draining) = watch::channel(false);
+        let caps = Caps { all: node.config.max_connections, per_ip: node.config.max_connections_per_ip };
+        let deadlines = Deadlines {
+            header: node.config.header_timeout,
+            body: node.config.body_timeout,
+            idle: node.config.idle_timeout,
+        };
+        let patience = node.config.drain_timeout;
+        let listener = tokio::spawn(crate::http::run(
+            listener,
+            Api::new(node.clone()),
+            caps,
+            deadlines,
+            node.slots.clone(),
+            draining,
+            patience,
+        ));
+        Ok(Running { address, node, drain, listener, proposer, notary })
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Resolves when the node can no longer go on; the process must then end.
+    pub async fn failed(&self) -> String {
+        tokio::select! {
+            why = self.node.fold.died() => why,
+            failure = self.node.group.failure() => failure.to_string(),
+        }
+    }
+
+    /// Stops in order: no new connections, requests in flight answered, a last checkpoint, everything
+    /// written, a snapshot, the log closed.
+    pub async fn stop(self) {
+        let Running { node, drain, listener, proposer, notary, .. } = self;
+        node.draining.store(true, Ordering::Relaxed);
+        // The receivers live in tasks that may be gone already.
+        let _ = drain.send(true);
+        match listener.await {
+            Ok(0) => {}
+            Ok(cut) => tracing::warn!(cut, "connections were cut off at the end of the drain"),
+            Err(error) => tracing::error!(%error, "the listener ended badly"),
+        }
+        notary.abort();
+        node.fold.attest();
+        node.queue.close();
+        let _ = proposer.await;
+        let fold = node.fold.clone();
+        if fold.fatal().is_none() {
+            // Writing may take a moment, and nothing else runs any more.
+            fold.snapshot();
+        }
+        fold.projector.drain();
+        node.group.shutdown().await;
+        tracing::info!(applied = fold.core().ledger.applied().0, "stopped");
+    }
+}
+
+/// Attests and checkpoints at least every `attest.idle_ms` while there is anything new.
+async fn notary(node: Arc<Node>) {
+    let mut tick = tokio::time::interval(node.config.attest_idle);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        node.fold.attest();
+    }
+}
