@@ -54,6 +54,7 @@ pub fn finish(result: Result<Report, Fault>, format: Format) -> ExitCode {
 
 /// Parses arguments; a mistake ends the process with exit code 1 (2 means "tampered" here), help with 0.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "the edge that ends the process")]
 pub fn parse<C: clap::Parser>() -> C {
     C::try_parse().unwrap_or_else(|error| {
         let _ = error.print();

@@ -209,6 +209,7 @@ impl World {
     }
 
     /// Writes a node's whole directory: log in small segments, identity, projections.
+    #[expect(clippy::disallowed_methods, reason = "the fixture is the one that writes")]
     pub fn write(&self, root: &Path) {
         let identity = segments::Identity { cluster: [6; 16], region: REGION.into() };
         std::fs::create_dir_all(root.join("log")).unwrap();

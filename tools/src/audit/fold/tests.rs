@@ -1,3 +1,5 @@
+//! The fold against logs a leader made, whole and with one lie in them.
+
 use engine::event::Event;
 use engine::ledger::MemTable;
 

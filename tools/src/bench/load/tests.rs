@@ -1,3 +1,5 @@
+//! The load generator against servers that close connections and refuse requests.
+
 use std::net::TcpListener;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! `worm verify` on sound, changed, shortened and foreign logs.
+
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
