@@ -104,6 +104,11 @@ pub const SEGMENT_SIZE_TEST_MIN: usize = 64 << 10;
 /// and as many rows to read again at a start.
 pub const RECENT_KEYS_MAX: u64 = 2 << 20;
 
+/// How much longer than its time to live a key stays findable, milliseconds of log time. After a restart the log
+/// is applied again from the last snapshot, with the log time of then; a snapshot must not be older than this,
+/// or the index is built again.
+pub const EXPIRY_MARGIN_MS: u64 = 24 * 3600 * 1000;
+
 /// Most rows the index can number: a slot gives 40 bits to the row. A trillion rows would fill 114 TB.
 pub const ROWS_MAX: u64 = 1 << 40;
 

@@ -34,7 +34,8 @@ use std::sync::mpsc::Receiver;
 
 use engine::ledger::{First, Table, TableError};
 
-pub use manifest::fuzz_manifest;
+pub use manifest::{fuzz_manifest, manifest_seed};
+pub use run::{filters_seed, fuzz_filters};
 
 use manifest::Manifest;
 use rows::Rows;
@@ -68,6 +69,8 @@ pub struct DiskTable {
     runs: Arc<Runs>,
     /// Which version of the runs `runs` is.
     seen: u64,
+    /// Keys of rows below this may be gone.
+    expired: u64,
     office: Office,
     failed: Option<TableError>,
 }
@@ -124,8 +127,9 @@ impl DiskTable {
     ) -> Result<DiskTable, TableError> {
         let rows = Rows::open(dir, options, manifest.rows, &manifest.tail)?;
         let runs = Arc::new(runs);
+        let expired = manifest.expired;
         let office = Office::open(dir, options, manifest, &runs)?;
-        Ok(DiskTable { dir: dir.to_path_buf(), rows, runs, seen: 0, office, failed: None })
+        Ok(DiskTable { dir: dir.to_path_buf(), rows, runs, seen: 0, expired, office, failed: None })
     }
 
     /// Begins to make all rows so far durable, and the runs that cover them. A snapshot of the ledger may be
@@ -233,7 +237,12 @@ impl Table for DiskTable {
         self.guard(sent)
     }
 
+    fn expired(&self) -> u64 {
+        self.expired
+    }
+
     fn expire(&mut self, row: u64) {
+        self.expired = self.expired.max(row);
         let sent = self.office.send(Job::Expire { row });
         let _ = self.guard(sent);
     }

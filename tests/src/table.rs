@@ -77,12 +77,12 @@ pub fn check<T: Table>(mut table: T, steps: &[Step], mut settle: impl FnMut(&mut
             Step::Expire(part) => {
                 expired = expired.max(share(table.rows(), part));
                 table.expire(expired);
+                assert!(table.expired() >= expired);
             }
             Step::Rewind(part) => {
                 let rows = table.rows();
                 let kept = rows - share(rows, part);
                 table.rewind(kept).expect("rewind");
-                expired = expired.min(kept);
                 model.truncate(kept as usize);
                 assert_eq!(table.rows(), kept);
                 assert_eq!(table.rewind(kept + 1), Err(TableError::NoSuchRow(kept + 1)));
@@ -132,8 +132,13 @@ fn check_all<T: Table>(table: &T, model: &[First], expired: u64) {
 
 #[cfg(test)]
 mod tests {
-    use engine::ledger::MemTable;
-    use segments::runs::{DiskTable, TableOptions};
+    use engine::event::{Envelope, Event};
+    use engine::ids::{KeyId, TenantId};
+    use engine::ledger::{Ledger, MemTable, Outcome, SnapshotError};
+    use engine::summary::{
+        Fingerprint, Judged, PcsId, ReasonCode, Regime, Signals, SignatureForm, Signed, Sound, Verdict,
+    };
+    use segments::runs::{DiskTable, Syncing, TableOptions};
 
     use super::*;
 
@@ -150,6 +155,118 @@ mod tests {
             let options = TableOptions { id: 7, piece_groups: 3, background };
             let table = DiskTable::open(dir.path(), &options).unwrap();
             check(table, &steps, |table| table.settle().unwrap());
+        }
+    }
+
+    /// What one record does to the ledger, or what happens to the process after it.
+    #[derive(Clone, Debug)]
+    enum Life {
+        /// This many submissions under one of 200 names, one of two contents each.
+        Record(u8, u64),
+        /// A snapshot that is kept.
+        Snapshot,
+        /// The process ends and starts again from the last snapshot; what came after it comes again.
+        Restart,
+    }
+
+    fn life() -> impl Strategy<Value = Vec<Life>> {
+        let one = prop_oneof![
+            6 => (1..60_u8, any::<u64>()).prop_map(|(count, seed)| Life::Record(count, seed)),
+            1 => Just(Life::Snapshot),
+            1 => Just(Life::Restart),
+        ];
+        proptest::collection::vec(one, 1..40)
+    }
+
+    fn record(count: u8, seed: u64, received_at_ms: u64) -> Vec<(Event, Judged)> {
+        let tenant = TenantId::new("t").unwrap();
+        let submission = |n: u8| {
+            let id = (seed.rotate_left(n.into()) % 200) as u8;
+            let content = (seed >> (n % 64) & 1) as u8;
+            let body = vec![id, content];
+            let envelope = Envelope { tenant, received_at_ms, salt: [0; 16], body };
+            let sound = Sound {
+                id: PcsId([id; 32]),
+                signed: Signed { form: SignatureForm::ALL[0], key_id: KeyId::new("k").unwrap(), key: 0 },
+                fingerprint: Fingerprint { digest: [content; 16], lanes: [content.into(); 13] },
+                verdict: Verdict {
+                    accepted: true,
+                    escalated: false,
+                    code: ReasonCode::Accepted,
+                    reason: String::new(),
+                    recomputed_d_hat: None,
+                    recomputed_budget: None,
+                },
+                signals: Signals { d_hat: 1.0, coh_star: 0.5, r: 0.5, budget: 0.5, regime: Regime::Mixed },
+            };
+            (Event::Received(envelope), Judged::Sound(sound))
+        };
+        (0..count).map(submission).collect()
+    }
+
+    fn fold<T: Table>(ledger: &mut Ledger<T>, inputs: &[(Event, Judged)]) -> Vec<Outcome> {
+        let lsn = ledger.applied().next();
+        let mut outcomes = Vec::new();
+        for (nth, (event, judged)) in inputs.iter().enumerate() {
+            let outcome = ledger.decide(lsn, nth as u32, event, Some(judged)).unwrap();
+            ledger.apply(lsn, nth as u32, event, Some(judged), &outcome);
+            outcomes.push(outcome);
+        }
+        ledger.end_record(lsn);
+        outcomes
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// A ledger over the table on disk, restarted wherever it may be, is the ledger over the table in memory.
+        #[test]
+        fn the_ledger_does_not_feel_its_table(
+            lives in life(), recent_max in 1_u64..80, background in any::<bool>()
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let options = TableOptions { id: 7, piece_groups: 2, background };
+            let open = || DiskTable::open(dir.path(), &options).unwrap();
+            let mut model = Ledger::new("default", MemTable::new());
+            let mut ledger = Ledger::new("default", open());
+            ledger.set_recent_max(recent_max);
+            let mut snapshot: Option<Vec<u8>> = None;
+            let (mut all, mut kept, mut now_ms) = (Vec::new(), 0, 0);
+            for life in lives {
+                match life {
+                    Life::Record(count, seed) => {
+                        now_ms += seed % 100 * 3_600_000;
+                        let inputs = record(count, seed, now_ms);
+                        prop_assert_eq!(fold(&mut ledger, &inputs), fold(&mut model, &inputs));
+                        all.push(inputs);
+                    }
+                    Life::Snapshot => {
+                        let bytes = ledger.snapshot().unwrap();
+                        ledger.table().sync().and_then(Syncing::wait).unwrap();
+                        snapshot = Some(bytes);
+                        kept = all.len();
+                    }
+                    Life::Restart => {
+                        drop(ledger);
+                        let restored = snapshot.as_ref().map(|bytes| Ledger::restore(bytes, open()));
+                        (ledger, kept) = match restored {
+                            Some(Ok(ledger)) => (ledger, kept),
+                            // No snapshot, or one so old that keys have expired since which it still needs.
+                            None | Some(Err(SnapshotError::Table(_))) => {
+                                std::fs::remove_dir_all(dir.path()).unwrap();
+                                snapshot = None;
+                                (Ledger::new("default", open()), 0)
+                            }
+                            Some(Err(error)) => panic!("{error}"),
+                        };
+                        ledger.set_recent_max(recent_max);
+                        all[kept..].iter().for_each(|inputs| drop(fold(&mut ledger, inputs)));
+                    }
+                }
+                prop_assert_eq!(ledger.digest(), model.digest());
+            }
+            ledger.settle(DiskTable::settle).unwrap();
+            prop_assert!(ledger.check_rows().is_ok());
         }
     }
 }

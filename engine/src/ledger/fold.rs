@@ -8,6 +8,7 @@ use super::{First, Ledger, Outcome, RefusedReason, Table, TableError};
 use crate::event::{Envelope, Event, KeyKind, KeySpec};
 use crate::ids::TenantId;
 use crate::leaf::{self, KeyName, Leaf, What};
+use crate::limits::EXPIRY_MARGIN_MS;
 use crate::log::{Digest, Lsn};
 use crate::summary::decimal::Decimal;
 use crate::summary::{Judged, Sound};
@@ -155,17 +156,18 @@ impl<T: Table> Ledger<T> {
         self.recent.forget_some_below(demoted, TIDY_PARTITIONS);
         let held = self.table.rows().saturating_sub(self.demoting.max(demoted));
         if held >= self.recent_max {
-            self.table.expire(self.first_live_row()?);
+            self.table.expire(self.first_live_row(EXPIRY_MARGIN_MS)?);
             self.demoting = self.table.rows() - held / 2;
             self.table.demote(self.demoting)?;
         }
         Ok(())
     }
 
-    /// The first row that may still matter: rows are in the order of log time, and none lives longer than the
-    /// longest time any policy gives.
-    fn first_live_row(&self) -> Result<u64, TableError> {
-        let Some(dead_ms) = self.now_ms.checked_sub(self.rules.ttl_max_ms()) else { return Ok(0) };
+    /// The first row that may still matter, or that did within the last `margin_ms`: rows are in the order of
+    /// log time, and none lives longer than the longest time any policy gives.
+    pub(super) fn first_live_row(&self, margin_ms: u64) -> Result<u64, TableError> {
+        let longest_ms = self.rules.ttl_max_ms().saturating_add(margin_ms);
+        let Some(dead_ms) = self.now_ms.checked_sub(longest_ms) else { return Ok(0) };
         let (mut low, mut high) = (0, self.table.rows());
         while low < high {
             let middle = low + (high - low) / 2;

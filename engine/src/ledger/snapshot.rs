@@ -214,6 +214,11 @@ impl<T: Table> Ledger<T> {
         if ledger.digest() != parts.digest {
             return Err(SnapshotError::Digest);
         }
+        // What expired after the snapshot was taken has not expired yet when the log goes on from there.
+        if ledger.table.expired() > ledger.first_live_row(0)? {
+            let number = ledger.table.expired();
+            return Err(TableError::Damaged { part: "key of row", number }.into());
+        }
         let Ledger { table, recent, .. } = &mut ledger;
         table.each(demoted, &mut |row, first| recent.insert(first.tag(), row))?;
         Ok(ledger)

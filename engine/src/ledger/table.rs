@@ -230,6 +230,9 @@ pub trait Table {
     /// Keys of rows below `row` will never be asked for again.
     fn expire(&mut self, row: u64);
 
+    /// Keys of rows below this may have been forgotten. Not even [`Table::rewind`] brings them back.
+    fn expired(&self) -> u64;
+
     /// Forgets the rows at and beyond `rows`.
     ///
     /// # Errors
@@ -291,6 +294,10 @@ impl Table for MemTable {
         self.expired = self.expired.max(row);
         let expired = self.expired;
         self.keys.retain(|(_, number), ()| *number >= expired);
+    }
+
+    fn expired(&self) -> u64 {
+        self.expired
     }
 
     fn rewind(&mut self, rows: u64) -> Result<(), TableError> {

@@ -131,16 +131,23 @@ impl<'a> Builder<'a> {
 
     fn close_filter(&mut self) -> Result<(), TableError> {
         let start = self.filters.len();
-        if !self.tags.is_empty() {
-            let filter = BinaryFuse16::try_from(&self.tags);
-            let damaged = TableError::Damaged { part: "filter of run", number: self.entry.from };
-            let filter = filter.map_err(|_| damaged)?;
-            self.filters.resize(start + DESCRIPTOR, 0);
-            filter.dma_copy_descriptor_to(&mut self.filters[start..]);
-            self.filters.extend_from_slice(filter.dma_fingerprints());
-            self.tags.clear();
-        }
+        let damaged = TableError::Damaged { part: "filter of run", number: self.entry.from };
+        self.filters.extend_from_slice(&filter(&self.tags).ok_or(damaged)?);
+        self.tags.clear();
         self.lengths.push((self.filters.len() - start) as u32);
         Ok(())
     }
+}
+
+/// The bytes of the filter over distinct tags: none for none. `None` if it could not be made, which distinct
+/// tags never lead to.
+pub(super) fn filter(tags: &[u64]) -> Option<Vec<u8>> {
+    if tags.is_empty() {
+        return Some(Vec::new());
+    }
+    let filter = BinaryFuse16::try_from(tags).ok()?;
+    let mut bytes = vec![0; DESCRIPTOR];
+    filter.dma_copy_descriptor_to(&mut bytes);
+    bytes.extend_from_slice(filter.dma_fingerprints());
+    Some(bytes)
 }

@@ -273,6 +273,35 @@ impl Filters {
     }
 }
 
+/// Feeds bytes to the reader of a run's filters and asks what it accepts about a few tags.
+///
+/// # Panics
+/// If an accepted filter points outside itself.
+pub fn fuzz_filters(bytes: &[u8]) {
+    if let Some(Ok(filters)) = Filters::read(bytes) {
+        for tag in (0..64).map(|bit| u64::MAX >> bit) {
+            filters.may_have(tag);
+        }
+    }
+}
+
+/// What [`fuzz_filters`] starts from: four filters, one of them of no key.
+#[must_use]
+pub fn filters_seed() -> Vec<u8> {
+    let filters: Vec<Vec<u8>> = [0..50_u64, 0..0, 0..3, 0..1]
+        .into_iter()
+        .zip(0_u64..)
+        .map(|(numbers, part)| {
+            super::build::filter(&numbers.map(|n| part << 62 | n << 8).collect::<Vec<_>>())
+        })
+        .map(|filter| filter.unwrap_or_default())
+        .collect();
+    let mut bytes = 4_u32.to_le_bytes().to_vec();
+    filters.iter().for_each(|filter| bytes.extend_from_slice(&(filter.len() as u32).to_le_bytes()));
+    filters.iter().for_each(|filter| bytes.extend_from_slice(filter));
+    bytes
+}
+
 /// Whether every place a filter's numbers can point to lies in its fingerprints.
 fn is_filter(filter: &[u8]) -> bool {
     let (descriptor, fingerprints) = filter.split_at(DESCRIPTOR);

@@ -12,6 +12,7 @@ use engine::limits::{RECENT_KEYS_MAX, RECORD_EVENTS_MAX};
 use engine::summary::{
     Fingerprint, Judged, PcsId, ReasonCode, Regime, Signals, SignatureForm, Signed, Sound, Verdict,
 };
+use engine::tree::{Tree, leaf_hash};
 use segments::runs::{DiskTable, Syncing, TableOptions};
 use sha2::{Digest, Sha256};
 
@@ -132,6 +133,31 @@ impl Filled {
     }
 }
 
+/// How fast the audit tree takes leaves of an ordinary size.
+fn tree() -> String {
+    const LEAVES: u64 = 400_000;
+    let mut leaf = [b'x'; 620];
+    let mut tree = Tree::new();
+    let start = clock();
+    for number in 0..LEAVES {
+        leaf[..8].copy_from_slice(&number.to_le_bytes());
+        tree.append(leaf_hash(&leaf));
+    }
+    let whole = (clock() - start) as f64 / LEAVES as f64;
+    let hash = leaf_hash(&leaf);
+    let start = clock();
+    for _ in 0..LEAVES {
+        tree.append(hash);
+    }
+    let append = (clock() - start) as f64 / LEAVES as f64;
+    black_box(tree.root());
+    format!(
+        "tree: {} leaves/s of {} bytes on one processor; {append:.0} ns of {whole:.0} ns are nodes",
+        figure(1e9 / whole),
+        leaf.len()
+    )
+}
+
 /// Takes a snapshot and opens it again from a copy of the manifest's view: what a restart pays for the index.
 fn reopen(filled: &Filled, dir: &Path) -> io::Result<String> {
     let bytes = filled.ledger.snapshot().map_err(io::Error::other)?;
@@ -173,6 +199,7 @@ fn measure(context: &Context) -> io::Result<Vec<Row>> {
     let (run_keys, run_bytes) = filled.ledger.table().run_memory();
     let reopened = reopen(&filled, &dir)?;
     let notes = vec![
+        tree(),
         reopened,
         format!(
             "apply, leaf and tree included: {apply:.0} ns an event up to {held} keys, {later:.0} ns up to {keys}"

@@ -133,6 +133,16 @@ fn folded() -> (Vec<Vec<u8>>, Vec<u8>) {
     (lines, snapshot)
 }
 
+/// A manifest of rows and runs.
+pub fn manifest_seeds() -> Vec<Vec<u8>> {
+    vec![segments::runs::manifest_seed()]
+}
+
+/// The filters of a run.
+pub fn filters_seeds() -> Vec<Vec<u8>> {
+    vec![segments::runs::filters_seed()]
+}
+
 /// Leaves of settings and of a refusal.
 pub fn leaf_seeds() -> Vec<Vec<u8>> {
     folded().0
