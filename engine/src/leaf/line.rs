@@ -22,7 +22,18 @@ impl Line {
 
     pub(super) fn number(&mut self, name: &'static str, value: u64) {
         self.name(name);
-        let _ = write!(self, "{value}");
+        // Digits from the last to the first: four numbers stand in every leaf, and formatting shows.
+        let (mut digits, mut rest) = ([b'0'; 20], value);
+        let mut first = digits.len() - 1;
+        loop {
+            digits[first] += (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+            first -= 1;
+        }
+        self.out.extend_from_slice(&digits[first..]);
     }
 
     pub(super) fn display(&mut self, name: &'static str, value: &impl fmt::Display) {
@@ -196,4 +207,46 @@ fn unescape(raw: &str) -> Option<Cow<'_, str>> {
         });
     }
     Some(Cow::Owned(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_everybody_writes_them() {
+        for value in [0, 7, 10, 99, 100, 1_760_000_000_000, u64::MAX - 1, u64::MAX] {
+            let mut line = Line::with_capacity(0);
+            line.number("n", value);
+            assert_eq!(line.close(), alloc::format!("{{\"n\":{value}}}").into_bytes());
+        }
+    }
+
+    #[test]
+    fn other_texts_than_flat_canonical_ones_are_refused() {
+        for text in [
+            "",
+            "{}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1",
+            "{\"a\":1}}",
+            "{\"a\":1,}",
+            "{\"a\":-1}",
+            "{\"a\":1.5}",
+            "{\"a\":null}",
+            "{\"a\":[1]}",
+            "{\"a\":{\"b\":1}}",
+            "{\"a\":\"x}",
+            "{\"a\":\"\\n\"}",
+            "{\"a\":\"\u{e4}\"}",
+            "{\"a\":99999999999999999999}",
+        ] {
+            assert!(Fields::parse(text.as_bytes()).is_none(), "{text}");
+        }
+        let quoted = Fields::parse(br#"{"a":"say \"\\\"","b":2}"#).unwrap();
+        assert_eq!(quoted.text("a").unwrap(), "say \"\\\"");
+        assert_eq!(quoted.number("b"), Ok(2));
+        assert_eq!(quoted.number("a"), Err(LeafError { member: "a" }));
+    }
 }
