@@ -13,7 +13,7 @@
 
 use alloc::vec::Vec;
 
-use super::decimal::{Decimal, Rounding, Style, round9, write_binary_fixed9, write_integer};
+use super::decimal::{Decimal, Rounding, Style, nine, round9, write_binary_fixed9, write_integer};
 
 /// The eight fields a signature covers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,7 +51,7 @@ pub struct Numbers {
 pub enum Escapes {
     /// Only what JSON demands.
     Minimal,
-    /// Everything outside space to `~` as `\uXXXX`: Python's default.
+    /// Everything outside space to `~` as `\u` and four hex digits: Python's default.
     Ascii,
     /// Go's default: also `<`, `>`, `&`, U+2028 and U+2029.
     Html,
@@ -158,9 +158,9 @@ impl Layout {
         Some(out)
     }
 
-    pub(super) fn number(self, out: &mut Vec<u8>, x: f64, whole: bool) {
+    fn number(self, out: &mut Vec<u8>, x: f64, whole: bool) {
         let (rounding, style) = match self {
-            Layout::Canonical => return Decimal::shortest(x).round9().write(out, Style::Fixed9Unsigned),
+            Layout::Canonical => return nine(x).write(out, Style::Fixed9Unsigned),
             Layout::PythonFixed9 => return write_binary_fixed9(out, x),
             // A whole number of a body is within 1e15, so it is an i64.
             Layout::PythonRaw if whole => return write_integer(out, x as i64),

@@ -6,9 +6,11 @@
 
 use alloc::vec::Vec;
 
-use super::Pcs;
-use super::canonical::Layout;
-use super::{Count, canonical::SignedFields};
+use sha2::{Digest as _, Sha256};
+
+use super::canonical::SignedFields;
+use super::decimal::nine;
+use super::{Count, Pcs};
 
 /// The fields in lane order: bit `n` of a mask is `FIELD_NAMES[n]`.
 pub const FIELD_NAMES: [&str; FIELDS] = [
@@ -36,7 +38,7 @@ pub const UNNAMED: u16 = 1 << 15;
 /// What two submissions under one id are compared by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// First 16 bytes of BLAKE3 over the covered fields.
+    /// First 16 bytes of SHA-256 over the covered fields.
     pub digest: [u8; 16],
     /// One short hash for each of [`FIELD_NAMES`]; it names, it does not decide.
     pub lanes: [u16; FIELDS],
@@ -81,7 +83,7 @@ pub fn fingerprint(pcs: &Pcs<'_>) -> Fingerprint {
     lane(&mut bytes, &|out| out.extend_from_slice(&epoch.to_le_bytes()));
     lane(&mut bytes, &|out| out.extend_from_slice(shard_id.as_bytes()));
     for x in [numbers.d_hat, numbers.coh_star, numbers.r, numbers.budget] {
-        lane(&mut bytes, &|out| Layout::Canonical.number(out, x, false));
+        lane(&mut bytes, &|out| out.extend_from_slice(&nine(x).to_bytes()));
     }
     lane(&mut bytes, &|out| {
         for scale in &pcs.scales {
@@ -113,8 +115,8 @@ pub fn fingerprint(pcs: &Pcs<'_>) -> Fingerprint {
     lane(&mut bytes, &|out| out.extend_from_slice(pcs.regime.as_bytes()));
     lane(&mut bytes, &|out| out.extend_from_slice(&pcs.seed.to_le_bytes()));
     assert_eq!(at, FIELDS, "every field has its lane");
-    let hash = blake3::hash(&bytes);
-    let digest = hash.as_bytes().first_chunk::<16>().expect("a hash has 32 bytes");
+    let hash = Sha256::digest(&bytes);
+    let digest = hash.first_chunk::<16>().expect("a hash has 32 bytes");
     Fingerprint { digest: *digest, lanes }
 }
 
@@ -215,7 +217,7 @@ mod tests {
     }
 
     const PINNED: (&str, [u16; FIELDS]) = (
-        "4cb002b16a048d083f9b7baed3c05479",
-        [26152, 23446, 45430, 54996, 4693, 56486, 56486, 56486, 19375, 8189, 64393, 29470, 35017],
+        "8f9dd91f7cee0ffc9bf762bc4f2afc5e",
+        [26152, 23446, 45430, 54996, 29983, 65052, 65052, 65052, 19375, 8189, 64393, 29470, 35017],
     );
 }

@@ -28,6 +28,7 @@ pub mod decimal;
 pub mod fingerprint;
 mod json;
 pub mod keyring;
+mod keys;
 pub mod merkle;
 pub mod mt19937;
 mod parse;

@@ -10,7 +10,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::json::{Cursor, Fault, Kind};
+use super::json::{Cursor, Fault, Kind, Refused};
+use super::keys::{Field, FtField};
 use super::{Count, Pcs, time};
 use crate::limits::{BODY_MAX, COUNTS_MAX, DIMENSIONS_MAX, SCALES_MAX, SHARD_ID_MAX, TEXT_MAX};
 
@@ -83,76 +84,8 @@ impl fmt::Display for ParseError {
 
 impl core::error::Error for ParseError {}
 
-impl From<Fault> for ParseError {
-    fn from(fault: Fault) -> ParseError {
-        ParseError::Syntax(fault)
-    }
-}
-
 /// The magnitude from which nine decimal places mean nothing in a double.
 const NUMBER_LIMIT: f64 = 1e15;
-
-#[derive(Clone, Copy, PartialEq)]
-enum Field {
-    PcsId,
-    Schema,
-    Version,
-    ShardId,
-    Epoch,
-    Attempt,
-    SentAt,
-    Seed,
-    Scales,
-    NJ,
-    CohStar,
-    VStar,
-    DHat,
-    R,
-    Regime,
-    Budget,
-    MerkleRoot,
-    Sig,
-    Ft,
-}
-
-const FIELDS: [(&str, Field); 19] = [
-    ("pcs_id", Field::PcsId),
-    ("schema", Field::Schema),
-    ("version", Field::Version),
-    ("shard_id", Field::ShardId),
-    ("epoch", Field::Epoch),
-    ("attempt", Field::Attempt),
-    ("sent_at", Field::SentAt),
-    ("seed", Field::Seed),
-    ("scales", Field::Scales),
-    ("N_j", Field::NJ),
-    ("coh_star", Field::CohStar),
-    ("v_star", Field::VStar),
-    ("D_hat", Field::DHat),
-    ("r", Field::R),
-    ("regime", Field::Regime),
-    ("budget", Field::Budget),
-    ("merkle_root", Field::MerkleRoot),
-    ("sig", Field::Sig),
-    ("ft", Field::Ft),
-];
-
-const FT_FIELDS: [&str; 4] = ["outbox_seq", "degraded", "fallbacks", "clock_skew_ms"];
-
-/// Whether `key` names the field as Go's decoder sees it: simple case folding, under which the long s and
-/// the Kelvin sign are an s and a k.
-fn names(key: &str, field: &str) -> bool {
-    if key.is_ascii() {
-        return key.eq_ignore_ascii_case(field);
-    }
-    let mut folded = key.chars().map(|character| match character {
-        'ſ' => 's',
-        '\u{212a}' => 'k',
-        other => other.to_ascii_lowercase(),
-    });
-    field.chars().all(|character| folded.next() == Some(character.to_ascii_lowercase()))
-        && folded.next().is_none()
-}
 
 /// Reads a body.
 ///
@@ -167,40 +100,40 @@ pub fn parse(body: &[u8]) -> Result<Pcs<'_>, ParseError> {
         core::str::from_utf8(body).map_err(|error| ParseError::Encoding { at: error.valid_up_to() })?;
     let mut cursor = Cursor::new(text);
     let mut pcs = Pcs::default();
+    match body_into(&mut cursor, &mut pcs) {
+        Ok(()) => Ok(pcs),
+        Err(Refused) => Err(cursor.error()),
+    }
+}
+
+fn body_into<'a>(cursor: &mut Cursor<'a>, pcs: &mut Pcs<'a>) -> Result<(), Refused> {
     match cursor.kind()? {
         Kind::Null => cursor.null()?,
-        Kind::Object => object(&mut cursor, &mut pcs)?,
+        Kind::Object => object(cursor, pcs)?,
         _ => {
             cursor.skip()?;
             cursor.end()?;
-            return Err(ParseError::NotAnObject);
+            return cursor.refuse(ParseError::NotAnObject);
         }
     }
-    cursor.end()?;
-    Ok(pcs)
+    cursor.end()
 }
 
-fn object<'a>(cursor: &mut Cursor<'a>, pcs: &mut Pcs<'a>) -> Result<(), ParseError> {
-    let (mut seen, mut unknown, mut expected) = (0_u32, BTreeSet::new(), 0);
+fn object<'a>(cursor: &mut Cursor<'a>, pcs: &mut Pcs<'a>) -> Result<(), Refused> {
+    let (mut seen, mut unknown) = (0_u32, BTreeSet::new());
     let mut more = cursor.open(b'}')?;
     while more {
         let key = cursor.key()?;
-        // Clients write the fields in one order each, so the next one is usually right after the last.
-        let found = (0..FIELDS.len())
-            .map(|step| (expected + step) % FIELDS.len())
-            .find(|&at| FIELDS[at].0 == key)
-            .or_else(|| FIELDS.iter().position(|(name, _)| names(&key, name)));
-        if let Some(at) = found {
-            let (name, field) = FIELDS[at];
-            expected = at + 1;
-            if seen & 1 << at != 0 {
-                return Err(ParseError::Duplicate { field: name, at: cursor.at() });
+        if let Some(field) = Field::of(&key) {
+            let mut value = Value { cursor, field: field.name() };
+            if seen & 1 << field as u32 != 0 {
+                return value.duplicate();
             }
-            seen |= 1 << at;
-            Value { cursor, field: name }.assign(field, pcs)?;
+            seen |= 1 << field as u32;
+            value.assign(field, pcs)?;
         } else {
             if !unknown.insert(key.to_lowercase()) {
-                return Err(ParseError::Duplicate { field: "an unknown field", at: cursor.at() });
+                return Value { cursor, field: "an unknown field" }.duplicate();
             }
             cursor.skip()?;
         }
@@ -216,7 +149,7 @@ struct Value<'c, 'a> {
 }
 
 impl<'a> Value<'_, 'a> {
-    fn assign(&mut self, field: Field, pcs: &mut Pcs<'a>) -> Result<(), ParseError> {
+    fn assign(&mut self, field: Field, pcs: &mut Pcs<'a>) -> Result<(), Refused> {
         match field {
             Field::PcsId => pcs.pcs_id = self.text(TEXT_MAX)?,
             Field::Schema => pcs.schema = self.text(TEXT_MAX)?,
@@ -241,53 +174,66 @@ impl<'a> Value<'_, 'a> {
         Ok(())
     }
 
-    fn wrong_type<T>(&self) -> Result<T, ParseError> {
-        Err(ParseError::WrongType { field: self.field, at: self.cursor.at() })
+    #[cold]
+    fn wrong_type<T>(&mut self) -> Result<T, Refused> {
+        self.cursor.refuse(ParseError::WrongType { field: self.field, at: self.cursor.at() })
     }
 
-    fn out_of_range<T>(&self) -> Result<T, ParseError> {
-        Err(ParseError::OutOfRange { field: self.field, at: self.cursor.at() })
+    #[cold]
+    fn out_of_range<T>(&mut self) -> Result<T, Refused> {
+        self.cursor.refuse(ParseError::OutOfRange { field: self.field, at: self.cursor.at() })
     }
 
-    /// Whether a value of this kind comes next; `null` is absent, so is read and answered with `false`.
-    fn expect(&mut self, kind: Kind) -> Result<bool, ParseError> {
+    #[cold]
+    fn duplicate<T>(&mut self) -> Result<T, Refused> {
+        self.cursor.refuse(ParseError::Duplicate { field: self.field, at: self.cursor.at() })
+    }
+
+    /// Whether a value that may start like this comes next; `null` is absent, so is read and answered with
+    /// `false`.
+    fn expect(&mut self, starts: impl Fn(u8) -> bool) -> Result<bool, Refused> {
+        if self.cursor.peek().is_some_and(starts) { Ok(true) } else { self.absent() }
+    }
+
+    #[cold]
+    fn absent(&mut self) -> Result<bool, Refused> {
         match self.cursor.kind()? {
-            found if found == kind => Ok(true),
-            Kind::Null => self.cursor.null().map(|()| false).map_err(Into::into),
+            Kind::Null => self.cursor.null().map(|()| false),
             _ => self.wrong_type(),
         }
     }
 
-    fn text(&mut self, max: usize) -> Result<Cow<'a, str>, ParseError> {
-        if !self.expect(Kind::String)? {
+    fn text(&mut self, max: usize) -> Result<Cow<'a, str>, Refused> {
+        if !self.expect(|byte| byte == b'"')? {
             return Ok(Cow::Borrowed(""));
         }
         let text = self.cursor.string()?;
         if text.len() > max { self.out_of_range() } else { Ok(text) }
     }
 
-    fn integer(&mut self) -> Result<i64, ParseError> {
-        if !self.expect(Kind::Number)? {
+    fn integer(&mut self) -> Result<i64, Refused> {
+        if !self.expect(|byte| byte == b'-' || byte.is_ascii_digit())? {
             return Ok(0);
         }
-        let text = self.cursor.number()?;
-        if !is_whole(text) {
-            return self.wrong_type();
+        let number = self.cursor.number()?;
+        match number.integer() {
+            Some(integer) => Ok(integer),
+            None if number.is_whole() => self.out_of_range(),
+            None => self.wrong_type(),
         }
-        text.parse().or_else(|_| self.out_of_range())
     }
 
     /// A number and whether it was written as an integer.
-    fn number(&mut self) -> Result<(f64, bool), ParseError> {
-        if !self.expect(Kind::Number)? {
+    fn number(&mut self) -> Result<(f64, bool), Refused> {
+        if !self.expect(|byte| byte == b'-' || byte.is_ascii_digit())? {
             return Ok((0.0, false));
         }
-        let text = self.cursor.number()?;
-        let number: f64 = text.parse().or_else(|_| self.wrong_type())?;
-        if number.is_finite() { Ok((number, is_whole(text))) } else { self.out_of_range() }
+        let number = self.cursor.number()?;
+        let double = number.double();
+        if double.is_finite() { Ok((double, number.is_whole())) } else { self.out_of_range() }
     }
 
-    fn signed_number(&mut self) -> Result<(f64, bool), ParseError> {
+    fn signed_number(&mut self) -> Result<(f64, bool), Refused> {
         let (number, whole) = self.number()?;
         if number.abs() < NUMBER_LIMIT { Ok((number, whole)) } else { self.out_of_range() }
     }
@@ -295,16 +241,20 @@ impl<'a> Value<'_, 'a> {
     fn list<T>(
         &mut self,
         max: usize,
-        item: impl Fn(&mut Self) -> Result<T, ParseError>,
-    ) -> Result<Vec<T>, ParseError> {
+        item: impl Fn(&mut Self) -> Result<T, Refused>,
+    ) -> Result<Vec<T>, Refused> {
         let mut items = Vec::new();
-        if !self.expect(Kind::Array)? {
+        if !self.expect(|byte| byte == b'[')? {
             return Ok(items);
         }
         let mut more = self.cursor.open(b']')?;
         while more {
             if items.len() == max {
                 return self.out_of_range();
+            }
+            if items.is_empty() {
+                // Enough for what clients send; an empty list needs nothing.
+                items.reserve(8);
             }
             items.push(item(self)?);
             more = self.cursor.more(b']')?;
@@ -314,9 +264,9 @@ impl<'a> Value<'_, 'a> {
 
     /// `N_j`, sorted by key. Keys that are not the decimal text of an integer are kept, because they are
     /// part of what a replay must repeat.
-    fn counts(&mut self) -> Result<Vec<(Count<'a>, i64)>, ParseError> {
-        let mut counts = Vec::new();
-        if !self.expect(Kind::Object)? {
+    fn counts(&mut self) -> Result<Vec<(Count<'a>, i64)>, Refused> {
+        let mut counts = Vec::with_capacity(8);
+        if !self.expect(|byte| byte == b'{')? {
             return Ok(counts);
         }
         let mut more = self.cursor.open(b'}')?;
@@ -332,13 +282,13 @@ impl<'a> Value<'_, 'a> {
         // Stable and already sorted in practice, so this is one pass.
         counts.sort();
         if counts.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-            return Err(ParseError::Duplicate { field: self.field, at: self.cursor.at() });
+            return self.duplicate();
         }
         Ok(counts)
     }
 
-    fn sent_at(&mut self) -> Result<(), ParseError> {
-        if !self.expect(Kind::String)? {
+    fn sent_at(&mut self) -> Result<(), Refused> {
+        if !self.expect(|byte| byte == b'"')? {
             return Ok(());
         }
         let text = self.cursor.string()?;
@@ -346,44 +296,43 @@ impl<'a> Value<'_, 'a> {
     }
 
     /// Fault-tolerance remarks: checked for type and forgotten, as nothing here depends on them.
-    fn ft(&mut self) -> Result<(), ParseError> {
-        if !self.expect(Kind::Object)? {
+    fn ft(&mut self) -> Result<(), Refused> {
+        if !self.expect(|byte| byte == b'{')? {
             return Ok(());
         }
         let (mut seen, mut unknown) = (0_u8, BTreeSet::<String>::new());
         let mut more = self.cursor.open(b'}')?;
         while more {
             let key = self.cursor.key()?;
-            let found = FT_FIELDS.iter().position(|name| names(&key, name));
+            let found = FtField::of(&key);
             let fresh = match found {
-                Some(at) => {
+                Some(field) => {
                     let before = seen;
-                    seen |= 1 << at;
+                    seen |= 1 << field as u8;
                     before != seen
                 }
                 None => unknown.insert(key.to_lowercase()),
             };
             if !fresh {
-                return Err(ParseError::Duplicate { field: self.field, at: self.cursor.at() });
+                return self.duplicate();
             }
+            self.field = found.map_or("ft", FtField::name);
             match found {
-                Some(0 | 3) => drop(self.integer()?),
-                Some(1) => {
-                    if self.expect(Kind::Bool)? {
+                Some(FtField::OutboxSeq | FtField::ClockSkewMs) => drop(self.integer()?),
+                Some(FtField::Degraded) => {
+                    if self.expect(|byte| byte == b't' || byte == b'f')? {
                         self.cursor.bool()?;
                     }
                 }
-                Some(_) => drop(self.list(usize::MAX, |value| value.text(usize::MAX).map(drop))?),
+                Some(FtField::Fallbacks) => {
+                    drop(self.list(usize::MAX, |value| value.text(usize::MAX).map(drop))?);
+                }
                 None => self.cursor.skip()?,
             }
             more = self.cursor.more(b'}')?;
         }
         Ok(())
     }
-}
-
-fn is_whole(number: &str) -> bool {
-    !number.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::decimal::Decimal;
+use super::decimal::nine;
 use super::policy::Policy;
 
 /// How a stream behaves, by its dimension and coherence.
@@ -119,7 +119,7 @@ pub fn budget(d_hat: f64, coh_star: f64, r: f64, policy: &Policy) -> f64 {
 /// Rounds to nine places, half away from zero on the shortest decimal; zero has no sign.
 #[must_use]
 pub fn round9(x: f64) -> f64 {
-    Decimal::shortest(x).round9().to_f64() + 0.0
+    nine(x).to_f64() + 0.0
 }
 
 #[cfg(test)]

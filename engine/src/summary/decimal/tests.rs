@@ -1,3 +1,5 @@
+//! Printers and roundings, against schoolbook arithmetic, core and serde_json.
+
 use alloc::format;
 use alloc::string::String;
 
@@ -76,6 +78,16 @@ proptest! {
     fn nine_places_agree_with_schoolbook_arithmetic(x in interesting()) {
         prop_assume!(x.abs() < 1e15);
         prop_assert_eq!(text(Decimal::shortest(x).round9(), Style::Fixed9Unsigned), oracle9(x));
+    }
+
+    #[test]
+    fn what_is_far_from_a_tie_is_rounded_alike_by_all(x in interesting()) {
+        if let Some(quick) = away_from_ties(x) {
+            prop_assert_eq!(quick, Decimal::shortest(x).round9());
+            prop_assert_eq!(quick.to_f64(), libm::round(x * 1e9) / 1e9);
+            prop_assert_eq!(quick.to_f64(), half_up(x * 1e9) / 1e9);
+            prop_assert_eq!(quick.to_f64(), format!("{x:.9}").parse::<f64>().unwrap());
+        }
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! The reader, against serde_json on whole and damaged texts.
+
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use alloc::{format, vec};
@@ -6,17 +8,19 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn whole(text: &str) -> Result<(), Fault> {
+fn whole(text: &str) -> Result<(), ParseError> {
     let mut cursor = Cursor::new(text);
-    cursor.skip()?;
-    cursor.end()
+    let read = cursor.skip().and_then(|()| cursor.end());
+    read.map_err(|Refused| cursor.error())
 }
 
 #[test]
 fn nesting_is_bounded_and_does_not_recurse() {
     let nested = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
     assert_eq!(whole(&nested(JSON_DEPTH_MAX)), Ok(()));
-    assert_eq!(whole(&nested(JSON_DEPTH_MAX + 1)).unwrap_err().what, "values are nested too deeply");
+    let what = "values are nested too deeply";
+    let at = JSON_DEPTH_MAX + 1;
+    assert_eq!(whole(&nested(at)).unwrap_err(), ParseError::Syntax(Fault { at, what }));
     assert!(whole(&"[".repeat(1 << 20)).is_err());
     assert!(whole(&"{\"a\":".repeat(1 << 17)).is_err());
 }
@@ -54,6 +58,14 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 }
 
 proptest! {
+    #[test]
+    fn numbers_are_the_ones_core_reads(text in "-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?") {
+        let number = Cursor::new(&text).number().unwrap();
+        prop_assert_eq!(number.text, &text);
+        prop_assert_eq!(number.double().to_bits(), text.parse::<f64>().unwrap().to_bits());
+        prop_assert_eq!(number.integer(), text.parse::<i64>().ok());
+    }
+
     #[test]
     fn what_serde_json_prints_is_read(value in json()) {
         prop_assert_eq!(whole(&value.to_string()), Ok(()));

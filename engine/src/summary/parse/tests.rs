@@ -1,3 +1,5 @@
+//! What is accepted, what is refused, and where the fields arrive.
+
 use alloc::format;
 
 use super::*;

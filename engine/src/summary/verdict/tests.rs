@@ -1,3 +1,5 @@
+//! Every check: its place, its outcome, its text.
+
 use alloc::collections::BTreeSet;
 use alloc::string::ToString;
 
