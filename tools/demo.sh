@@ -2,13 +2,13 @@
 # From a fresh clone to signed summaries, receipts and a verified audit log, on real input. Ends with the server still up.
 #
 #   tools/demo.sh              everything below ./flk-demo, port 8080
-#   FLK_DEMO_PORT=9090 FLK_DEMO_DIR=/tmp/x tools/demo.sh
-#   FLK_DEMO_EXIT=1            stop the server at the end instead of waiting for Ctrl-C
-#   FLK_BIN_DIR=DIR            take flkd, flk and worm from there instead of building them
+#   DEMO_PORT=9090 DEMO_DIR=/tmp/x tools/demo.sh
+#   DEMO_EXIT=1            stop the server at the end instead of waiting for Ctrl-C
+#   DEMO_BIN_DIR=DIR            take flkd, flk and worm from there instead of building them
 set -euo pipefail
 cd "$(dirname "$0")/.."
-port="${FLK_DEMO_PORT:-8080}"
-dir="${FLK_DEMO_DIR:-flk-demo}"
+port="${DEMO_PORT:-8080}"
+dir="${DEMO_DIR:-flk-demo}"
 url="http://127.0.0.1:$port"
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 { [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; } || say() { printf '\n%s\n' "$*"; }
@@ -20,8 +20,8 @@ run() {
     "$bin/$program" "$@"
 }
 
-if [ -n "${FLK_BIN_DIR:-}" ]; then
-    bin="$FLK_BIN_DIR"
+if [ -n "${DEMO_BIN_DIR:-}" ]; then
+    bin="$DEMO_BIN_DIR"
 else
     say "0. build flkd, flk and worm"
     cargo build --release --locked -p server -p tools
@@ -73,7 +73,7 @@ cat <<TRY
   curl -s $url/readyz?verbose
   $bin/flk bench --tenant demo --url $url --hmac-key $dir/node/keys/demo.hmac --html $dir/bench.html
 TRY
-if [ -n "${FLK_DEMO_EXIT:-}" ]; then
+if [ -n "${DEMO_EXIT:-}" ]; then
     exit 0
 fi
 echo "Ctrl-C stops it; $dir keeps everything"

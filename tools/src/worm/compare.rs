@@ -61,6 +61,8 @@ pub struct Compare<'a> {
     compared: u64,
     claims: BTreeMap<u64, Vec<Claim>>,
     broken: Vec<Broken>,
+    /// Claims over entries of records that nobody has attested yet: who, and at which size.
+    pub ahead: Vec<(&'static str, u64)>,
     verifier: Option<&'a Verifier>,
     /// Logged checkpoints with a good signature.
     pub signed: u64,
@@ -87,6 +89,7 @@ impl<'a> Compare<'a> {
             compared: 0,
             claims: BTreeMap::new(),
             broken: Vec::new(),
+            ahead: Vec::new(),
             verifier,
             signed: 0,
             unsigned: None,
@@ -112,12 +115,17 @@ impl<'a> Compare<'a> {
         self.claims.entry(size).or_default().push(Claim { who, root });
     }
 
-    /// The log is at its end.
+    /// The fold is at its end. With `unfolded` records after it, which only an `Attested` to come makes readable
+    /// without secrets, what goes beyond the fold is neither right nor wrong yet.
     ///
     /// # Errors
     /// A WORM file cannot be read.
-    pub fn finish(&mut self) -> io::Result<()> {
+    pub fn finish(&mut self, unfolded: bool) -> io::Result<()> {
         for (size, claims) in std::mem::take(&mut self.claims) {
+            if unfolded {
+                self.ahead.extend(claims.into_iter().map(|claim| (claim.who, size)));
+                continue;
+            }
             let late = claims.into_iter().map(|claim| Broken {
                 who: claim.who,
                 size,
@@ -126,7 +134,7 @@ impl<'a> Compare<'a> {
             });
             self.broken.extend(late);
         }
-        if let (Worm::Equal, Some(lines)) = (&self.worm, &mut self.lines) {
+        if let (Worm::Equal, Some(lines), false) = (&self.worm, &mut self.lines, unfolded) {
             let seq = self.leaves;
             self.worm = match lines.next_line()? {
                 Next::End | Next::Torn(_) => Worm::Equal,
