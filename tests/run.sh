@@ -31,16 +31,32 @@ finish() {
   [ "$failed" -eq 0 ]
 }
 
+rm -f target/skipped.txt
+
+# What the tests beyond Rust need; each says itself what to do when it cannot be had.
+if [ "$mode" = all ]; then
+  step "outsiders: Go" tests/outsiders/tools.sh go
+  step "outsiders: promtool" tests/outsiders/tools.sh promtool
+  step "outsiders: Python" tests/outsiders/tools.sh python
+fi
+
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --workspace --all-targets --release --locked -- -D warnings
-step "build" cargo build --workspace --release --locked
-# The integration binary drives the real processes built just above.
-step "unit, property and integration tests" cargo test --workspace --release --locked
-fresh=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
-step "simulator, fixed seeds" target/release/sim --seed 1 --count 40
-step "simulator, fresh seed $fresh" target/release/sim --seed "$fresh" --count 10
-step "simulator, mutants" target/release/sim --mutants
+step "build" cargo build --release --locked
 if [ "$mode" = all ]; then
-  step "outsiders' tools" tests/outsiders/run.sh
+  step "unit, property, crash, process and outsiders' tests" cargo test --release --locked --no-fail-fast
+else
+  step "unit and property tests" cargo test --release --locked --no-fail-fast --lib
+fi
+step "simulator, fixed seeds" target/release/sim --seed 1 --runs 100
+fresh=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+step "simulator, fresh seed $fresh" target/release/sim --seed "$fresh" --runs 20
+step "simulator, planted bugs" target/release/sim --mutants 200
+if [ "$mode" = all ]; then
+  step "the demo, from start to equal replay" env DEMO_EXIT=1 DEMO_PORT=18431 DEMO_DIR="$(mktemp -d)" DEMO_BIN_DIR="$PWD/target/release" tools/demo.sh
+fi
+if [ -f target/skipped.txt ]; then
+  skipped=$(wc -l <target/skipped.txt)
+  cat target/skipped.txt
 fi
 finish

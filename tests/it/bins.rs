@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// Overrides the directory; then nothing is built.
-const OVERRIDE: &str = "FLK_BIN_DIR";
+const OVERRIDE: &str = "TEST_BIN_DIR";
 
 /// Path of a program of this workspace.
 pub fn path(name: &str) -> PathBuf {
@@ -24,7 +24,7 @@ fn directory() -> PathBuf {
     let profile = own.parent().and_then(Path::parent).expect("two directories up").to_owned();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--workspace", "--bins", "--locked"]).current_dir(root());
+    build.args(["build", "--quiet", "--bins", "--locked"]).current_dir(root());
     if profile.ends_with("release") {
         build.arg("--release");
     }

@@ -17,7 +17,10 @@ fn options() -> Options {
 }
 
 /// Opens the log below the mount and gives what survived, entry by entry.
-fn open(disk: &Lossy, prefer: Prefer) -> (Log<AnyDisk>, Vec<(Lsn, Vec<u8>)>, Recovery) {
+/// An entry that survived: its position and its payload.
+type Survivor = (Lsn, Vec<u8>);
+
+fn open(disk: &Lossy, prefer: Prefer) -> (Log<AnyDisk>, Vec<Survivor>, Recovery) {
     let directory = disk.path("log");
     std::fs::create_dir_all(&directory).expect("the directory");
     std::fs::File::open(disk.path("")).and_then(|root| root.sync_all()).expect("its name is synced");

@@ -49,25 +49,18 @@ fn samples() -> Vec<Event> {
     let tenant = TenantId::new("acme").expect("a tenant id");
     let key = |kind| {
         let key_id = KeyId::new("00c0ffee").expect("a key id");
-        Event::KeySet(KeySpec {
-            at_ms: 1,
-            tenant: tenant.clone(),
-            key_id,
-            kind,
-            not_before_ms: 0,
-            not_after_ms: u64::MAX,
-        })
+        Event::KeySet(KeySpec { at_ms: 1, tenant, key_id, kind, not_before_ms: 0, not_after_ms: u64::MAX })
     };
     vec![
         Event::Received(Envelope {
-            tenant: tenant.clone(),
+            tenant,
             received_at_ms: 1_790_000_000_000,
             salt: [7; 16],
             body: b"{\"pcs_id\":\"x\"}".to_vec(),
         }),
         Event::TenantSet(Tenant {
             at_ms: 1,
-            id: tenant.clone(),
+            id: tenant,
             display: "Acme".to_owned(),
             active: true,
             rate_per_s: 100,
