@@ -126,6 +126,14 @@ impl Shared {
         self.core.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// The last record folded in whole and the ledger's digest after it, which `flk replay --live` reads and compares.
+    #[must_use]
+    pub fn where_it_is(&self) -> String {
+        // Kept from the end of that record: between its events a ledger has no digest.
+        let said = self.core().ledger.attest();
+        format!("applied {} digest {}", said.upto, said.ledger)
+    }
+
     /// Replay is over and requests may come: the door learns the tenants.
     pub fn go_live(&self) {
         let mut core = self.core();

@@ -187,7 +187,7 @@ impl Node {
             check(
                 self.fold.fatal().is_none(),
                 "ledger",
-                self.fold.fatal().unwrap_or("follows the log").to_owned(),
+                self.fold.fatal().map_or_else(|| self.fold.where_it_is(), str::to_owned),
             ),
             check(
                 waiting < self.config.queue_bytes,

@@ -148,6 +148,10 @@ fn scalar(value: &toml::Value) -> Option<String> {
     }
 }
 
+/// Variables with our prefix that the client programs, the demo and the tests read; they may be set for a whole shell.
+const NOT_OURS: &[&str] =
+    &["FLK_URL", "FLK_TENANT", "FLK_BIN_DIR", "FLK_DEMO_PORT", "FLK_DEMO_DIR", "FLK_DEMO_EXIT"];
+
 /// An empty variable counts as unset, as it did in the original. A variable that begins with our own prefix
 /// must be one we know; variables of others are none of our business.
 fn from_env(
@@ -156,7 +160,8 @@ fn from_env(
     warnings: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
     for (name, value) in env.iter().filter(|(_, value)| !value.is_empty()) {
-        if name.starts_with("FLK_") && !SETTINGS.iter().any(|s| s.env.contains(&name.as_str())) {
+        let ours = name.starts_with("FLK_") && !NOT_OURS.contains(&name.as_str());
+        if ours && !SETTINGS.iter().any(|s| s.env.contains(&name.as_str())) {
             return Err(ConfigError::Unknown { origin: "environment".into(), name: name.clone() });
         }
         warnings.extend(foreign::check(name, value)?);

@@ -36,13 +36,14 @@ pub struct Snapshot {
     pub marks: Marks,
 }
 
+/// The marks come last: `flk replay` reads what stands before them.
 #[derive(Serialize, Deserialize)]
 struct Head {
     lsn: u64,
     term: u64,
     membership: Vec<u8>,
-    marks: Marks,
     ledger: Vec<u8>,
+    marks: Marks,
 }
 
 /// Writes a snapshot and makes it durable.
@@ -54,8 +55,8 @@ pub fn write(path: &Path, standing: &Standing, ledger: Vec<u8>, marks: Marks) ->
         lsn: standing.lsn.0,
         term: standing.term,
         membership: standing.membership.to_vec(),
-        marks,
         ledger,
+        marks,
     };
     let body = bincode::serde::encode_to_vec(&head, bincode::config::standard()).map_err(io::Error::other)?;
     let new = path.with_extension("new");
