@@ -1,5 +1,8 @@
 //! The door: who may come in, how often, and with how much. Nothing behind it reads a clock.
 //!
+//! I5 (log-before-parse): the body goes from the socket to the queue as bytes; the door looks at its length alone,
+//! and nothing behind it parses a body that is not on its way to the log.
+//!
 //! I7 (tenants-apart) begins here: a request has one tenant, found from one header, and everything after the
 //! door is keyed by it.
 
@@ -11,6 +14,7 @@ use crate::queue::{Full, Lines, Queue, ReplyTo};
 use crate::quota::{Limits, Meter, Standing, Which};
 use arc_swap::ArcSwap;
 use engine::ids::TenantId;
+use engine::limits::BODY_MAX;
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -135,6 +139,7 @@ impl Door {
         let (sender, receiver) = oneshot::channel();
         let salt = salt().map_err(no_randomness)?;
         let bytes = body.len();
+        assert!(bytes <= BODY_MAX, "I5: a body was let in that no record can hold");
         self.count(tenant, 1);
         self.queue
             .push(tenant.id, std::iter::once((body, salt, ReplyTo::One(sender))), bytes)

@@ -256,6 +256,7 @@ impl Machine for Fold {
         let mut told = Vec::new();
         {
             let mut core = shared.core();
+            assert!(lsn > core.standing.lsn, "I6: record {lsn} is told twice or out of order");
             let mut keys = shared.keys.load_full();
             for (nth, event) in batch.events.iter().enumerate() {
                 match shared.step(&mut core, &mut keys, lsn, nth, event, in_flight) {
