@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,8 @@ impl Tenant {
 /// A running node.
 pub struct Flkd {
     server: Server,
+    /// Its data directory.
+    pub dir: PathBuf,
 }
 
 impl Flkd {
@@ -75,7 +77,7 @@ impl Flkd {
             .env("FLK_LOG", "warn");
         let begin = Instant::now();
         let server = Server::start("flkd", &mut command, addr, &context.dir.join("flkd.log"))?;
-        let node = Flkd { server };
+        let node = Flkd { server, dir: dir.to_owned() };
         let deadline = begin + Duration::from_secs(120);
         while !node.ready() {
             if Instant::now() > deadline {
