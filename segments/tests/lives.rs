@@ -11,8 +11,11 @@ fn options() -> Options {
     Options { segment_bytes: SEGMENT_SIZE_TEST_MIN as u64, ..Options::new(identity) }
 }
 
+/// Position, term, payload.
+type Entry = (u64, u64, Vec<u8>);
+
 /// Opens and returns the living entries, resolved as a reader of the log resolves them.
-fn open(dir: &Path, prefer: Prefer) -> (Log<AnyDisk>, Recovery, Vec<(u64, u64, Vec<u8>)>) {
+fn open(dir: &Path, prefer: Prefer) -> (Log<AnyDisk>, Recovery, Vec<Entry>) {
     let mut entries = Vec::new();
     let (disk, _) = AnyDisk::open(dir, prefer).expect("the directory is free");
     let (log, recovery) = Log::open(disk, &options(), |frame| {

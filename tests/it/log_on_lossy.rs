@@ -16,10 +16,10 @@ fn options() -> Options {
     Options { segment_bytes: SEGMENT, ..Options::new(identity) }
 }
 
-/// Opens the log below the mount and gives what survived, entry by entry.
 /// An entry that survived: its position and its payload.
 type Survivor = (Lsn, Vec<u8>);
 
+/// Opens the log below the mount and gives what survived, entry by entry.
 fn open(disk: &Lossy, prefer: Prefer) -> (Log<AnyDisk>, Vec<Survivor>, Recovery) {
     let directory = disk.path("log");
     std::fs::create_dir_all(&directory).expect("the directory");
