@@ -1,3 +1,5 @@
+//! Where a setting comes from, and which layer wins.
+
 use super::*;
 use crate::config::{Alg, HmacMode};
 

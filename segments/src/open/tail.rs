@@ -1,0 +1,118 @@
+//! The end of the last segment: the one place where a crash can have left less than what was written.
+
+use super::*;
+
+impl<D: Disk, E: Display, F> Opening<'_, D, F>
+where
+    F: FnMut(&Header, u64, &Frame<'_>) -> Result<(), E>,
+{
+    /// The last segment: decide about its tail, erase what is torn, make sure of the rest.
+    pub(super) fn active(&mut self, manifest: &Manifest) -> Result<Active, OpenError> {
+        let number = manifest.active.number;
+        let header = self.expected(number, manifest.active.bytes);
+        if manifest.active != header {
+            let flaw = Flaw::new(48, format!("{header:?}"), format!("{:?}", manifest.active));
+            return self.corrupt(flaw, 0);
+        }
+        let (file, found) = self.open_segment(number)?;
+        let doing = || OpenError::disk(format!("recover segment {number}"));
+        if self.disk.len(file).map_err(doing())? != header.bytes {
+            return self.corrupt(
+                found.err().unwrap_or_else(|| Flaw::new(0, header.bytes, "another length")),
+                number,
+            );
+        }
+        // The whole segment: it is walked, searched, and its end written again.
+        let mut bytes = BlockBuf::new(header.bytes as usize);
+        self.disk.read(file, 0, &mut bytes).map_err(doing())?;
+        let footer_at = header.footer_at() as usize;
+        if !is_zero(&bytes[footer_at..]) {
+            let flaw =
+                Flaw::new(footer_at as u64, "zeros: nothing has sealed the last segment", "something else");
+            return self.corrupt(flaw, number);
+        }
+        match found {
+            Ok(found) if found == header => {}
+            // A header is durable before the first batch is written.
+            Err(_) if is_zero(&bytes[BLOCK..]) => {}
+            Ok(found) => {
+                return self.corrupt(Flaw::new(24, format!("{header:?}"), format!("{found:?}")), number);
+            }
+            Err(flaw) => return self.corrupt(flaw, number),
+        }
+        let block = header.encode();
+        bytes[..BLOCK].copy_from_slice(&block[..]);
+        let mut walk = Walk::new(&header, self.mark, Chain::EachBatch);
+        let (here, later) = self.walk(&mut walk, &mut &bytes[..], &header)?;
+        let found = Found::of(&here).expect("the walk stopped");
+        match decide(State::Active, found, later, self.tip < self.options.at_least) {
+            Verdict::Clean => {}
+            Verdict::Torn => self.erase(file, number, &walk, &here, &mut bytes)?,
+            Verdict::Corrupt => {
+                let flaw = match self.tip < self.options.at_least {
+                    true => {
+                        Flaw::new(walk.offset, format!("a log up to {}", self.options.at_least), self.tip)
+                    }
+                    false => stop_flaw(&here, later, &walk),
+                };
+                return self.corrupt(flaw, number);
+            }
+        }
+        // What no later batch proves durable may exist in a page cache only, even one that calls it clean after
+        // a failed sync. The same bytes written again are on their way to the device like any others; and a
+        // header without proven batches is not proven either.
+        let unproven = self.unproven(&walk, &header, &bytes);
+        if unproven == BLOCK {
+            self.disk.write(file, 0, &block[..]).map_err(doing())?;
+        }
+        if unproven < walk.offset as usize {
+            self.disk.write(file, unproven as u64, &bytes[unproven..walk.offset as usize]).map_err(doing())?;
+        }
+        self.disk.sync(file).map_err(doing())?;
+        let (end, frames) = (walk.offset, walk.frames);
+        let hasher = walk.into_hasher(&mut &bytes[..]).map_err(doing())?;
+        Ok(Active { stamp: header.stamp(), header, file, end, hasher, frames })
+    }
+
+    /// Where the batches begin that no later batch proves durable, and how many they are.
+    fn unproven(&mut self, walk: &Walk, header: &SegmentHeader, bytes: &[u8]) -> usize {
+        let (mut at, mut number, stamp) = (BLOCK, header.first_batch, header.stamp());
+        while number <= walk.durable && at < walk.offset as usize {
+            let room = header.footer_at() - at as u64;
+            let batch = Header::read(&stamp, at as u64, room, &bytes[at..]).expect("the walk accepted it");
+            at += batch.bytes as usize;
+            number += 1;
+        }
+        self.recovery.rewritten = walk.next_batch - number;
+        at
+    }
+
+    /// Zeros everything after the last good batch, durably: bytes of a batch that never was must not come back
+    /// under one that will be written before them.
+    fn erase(
+        &mut self,
+        file: FileId,
+        number: u64,
+        walk: &Walk,
+        here: &Here,
+        bytes: &mut [u8],
+    ) -> Result<(), OpenError> {
+        let doing = || OpenError::disk(format!("erase the torn tail of segment {number}"));
+        let start = walk.offset as usize;
+        let last = bytes[start..].rchunks_exact(BLOCK).position(|block| !is_zero(block));
+        let end = last.map_or(start, |from_the_end| bytes.len() - from_the_end * BLOCK);
+        let tail = &mut bytes[start..end];
+        tail.fill(0);
+        let erased = tail.len() as u64;
+        for (nth, piece) in tail.chunks(WINDOW).enumerate() {
+            self.disk.write(file, (start + nth * WINDOW) as u64, piece).map_err(doing())?;
+        }
+        self.disk.sync(file).map_err(doing())?;
+        let found = match here {
+            Here::Damaged(flaw) => format!("{flaw:?}"),
+            _ => "zeros before a batch that was in flight".into(),
+        };
+        self.recovery.torn = Some(Torn { segment: number, offset: walk.offset, erased, found });
+        Ok(())
+    }
+}
