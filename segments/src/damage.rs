@@ -26,7 +26,8 @@ impl fmt::Display for Damage {
             0 => write!(f, "manifest, offset {offset}: expected {expected}, found {found}"),
             _ => write!(
                 f,
-                "segment {segment}, offset {offset}, after lsn {lsn}: expected {expected}, found {found}"
+                "segment {segment} ({}), offset {offset}, after lsn {lsn}: expected {expected}, found {found}",
+                crate::segment::segment_name(*segment)
             ),
         }
     }

@@ -18,12 +18,12 @@ pub enum OpenError {
         /// The disk's answer.
         error: io::Error,
     },
-    /// Something durable is missing or changed. The log can still be read with [`crate::scan::Scan`]; restore the
+    /// Something durable is missing or changed. Restore the
     /// segment from a copy, or this node from its peers.
     #[error("the log is corrupt: {0}")]
     Corrupt(Damage),
     /// A segment the manifest speaks of is not there.
-    #[error("segment {number} is missing; the manifest says segments 1 to {last} exist")]
+    #[error("segment {number} ({name}) is missing; the manifest says segments 1 to {last} exist", name = crate::segment::segment_name(*number))]
     MissingSegment {
         /// Which.
         number: u64,

@@ -15,6 +15,28 @@ use rustix::fs::{AtFlags, FlockOperation, StatxFlags};
 use crate::buffer::BlockBuf;
 use crate::disk::{Counters, FileId, Map};
 
+/// Makes a directory and those above it, each with its name synced: a directory whose name is lost with the power takes
+/// everything in it along, however well that was synced.
+///
+/// # Errors
+/// A directory cannot be made, or the one above cannot be synced.
+pub fn create_dir_synced(path: &Path) -> io::Result<()> {
+    let above = match path.parent() {
+        Some(above) if above.as_os_str().is_empty() => Path::new("."),
+        Some(above) => above,
+        None => return Ok(()),
+    };
+    if !path.is_dir() {
+        create_dir_synced(above)?;
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    // Also where it was there already: whoever made it may have been killed before this line.
+    File::open(above)?.sync_all()
+}
+
 /// Zeros are written in pieces of this size: large enough to stream, small enough that a sync of the log
 /// never waits long behind one.
 const ZERO_PIECE: usize = 512 << 10;
@@ -57,7 +79,7 @@ struct Preparing {
 impl Files {
     /// Makes the directory where there is none, and locks it.
     pub(crate) fn open_dir(path: &Path) -> io::Result<Files> {
-        std::fs::create_dir_all(path)?;
+        create_dir_synced(path)?;
         let lock = DirLock::acquire(path)?;
         let direct = takes_direct_io(path);
         let counters = Counters::default();

@@ -47,7 +47,7 @@ pub use choose::{AnyDisk, Backend, Prefer};
 pub use damage::Damage;
 pub use disk::{Completion, Counters, Disk, FileId, Map, Slot};
 pub use error::{LogError, OpenError};
-pub use files::DirLock;
+pub use files::{DirLock, create_dir_synced};
 pub use frame::{FRAME_HEADER, Frame, Kind, PAYLOAD_MAX};
 pub use log::{Log, Ticket};
 pub use manifest::{MANIFEST, Manifest};

@@ -77,7 +77,7 @@ pub fn hold(dir: &Path, region: &str, node: u64) -> Result<Held, IdentityError> 
         let path = path.to_owned();
         move |source| IdentityError::File { path, source }
     };
-    std::fs::create_dir_all(dir).map_err(at(dir))?;
+    segments::create_dir_synced(dir).map_err(at(dir))?;
     let lock_path = dir.join("LOCK");
     let lock = OpenOptions::new()
         .create(true)

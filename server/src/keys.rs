@@ -105,7 +105,7 @@ pub fn load_or_create(
 /// When it exists already or the file system refuses.
 pub fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent)?;
+    segments::create_dir_synced(parent)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()?;
