@@ -132,9 +132,10 @@ impl<D: Disk> Log<D> {
             digest,
         };
         self.full.push_back(Full { footer, footer_at: old.footer_at() });
-        let sealed = self.write_footers().map_err(|error| self.fail(error))?;
         let old_file = self.active.file;
-        self.begin(header, sealed).map_err(|error| self.fail(error))?;
+        // The footer comes when the manifest says that this segment is not the last one any more: a footer at
+        // the end of the last one would be taken for damage.
+        self.begin(header).map_err(|error| self.fail(error))?;
         self.disk.close(old_file);
         self.next = Next::Idle;
         self.ask_next();
@@ -153,12 +154,9 @@ impl<D: Disk> Log<D> {
         Digest(*self.active.hasher.finalize().as_bytes())
     }
 
-    fn begin(&mut self, header: SegmentHeader, sealed: Option<Footer>) -> io::Result<()> {
-        let mut manifest =
-            Manifest { generation: self.manifest.generation + 1, active: header.clone(), ..self.manifest };
-        if let Some(footer) = sealed {
-            (manifest.sealed, manifest.sealed_digest) = (footer.number, footer.digest);
-        }
+    fn begin(&mut self, header: SegmentHeader) -> io::Result<()> {
+        let generation = self.manifest.generation + 1;
+        let manifest = Manifest { generation, active: header.clone(), ..self.manifest };
         write_manifest(&mut self.disk, &manifest)?;
         self.manifest = manifest;
         let name = segment_name(header.number);

@@ -63,6 +63,8 @@ where
         // header without proven batches is not proven either.
         let unproven = self.unproven(&walk, &header, &bytes);
         if unproven == BLOCK {
+            // Nor is the manifest that let it begin, and it must be durable before the header is.
+            write_manifest(&mut self.disk, manifest).map_err(doing())?;
             self.disk.write(file, 0, &block[..]).map_err(doing())?;
         }
         if unproven < walk.offset as usize {

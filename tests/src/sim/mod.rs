@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod door;
+pub mod every_operation;
 pub mod fold;
 pub mod history;
 pub mod mutants;
