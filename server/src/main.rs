@@ -70,18 +70,37 @@ async fn serve(config: Config, dev: bool) -> ExitCode {
     else {
         return refuse("signals cannot be waited for");
     };
-    tokio::select! {
-        _ = term.recv() => tracing::info!("SIGTERM: draining"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
-        why = running.failed() => {
-            // What is in memory may not be trusted any more; the log is, and the next start reads it.
-            tracing::error!(why, "the node cannot go on");
-            eprintln!("flkd: the node cannot go on: {why}");
-            return ExitCode::from(FAILED);
+    let mut end = ExitCode::SUCCESS;
+    let mut stop = std::pin::pin!(async {
+        tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
         }
-    }
+    });
+    let signal = tokio::select! {
+        signal = &mut stop => signal,
+        why = running.ledger_died() => return die(&why),
+        why = running.log_failed() => {
+            // S3: nothing is written until a restart has looked at the disk. What was answered is durable and can
+            // be read; that is worth more to an operator at night than a closed port.
+            tracing::error!(why, "the log has stopped: reads go on, submissions get 503, a restart recovers");
+            end = ExitCode::from(FAILED);
+            tokio::select! {
+                signal = &mut stop => signal,
+                why = running.ledger_died() => return die(&why),
+            }
+        }
+    };
+    tracing::info!("{signal}: draining");
     running.stop().await;
-    ExitCode::SUCCESS
+    end
+}
+
+/// What is in memory may not be trusted any more; the log is, and the next start reads it.
+fn die(why: &str) -> ExitCode {
+    tracing::error!(why, "the node cannot go on");
+    eprintln!("flkd: the node cannot go on: {why}");
+    ExitCode::from(FAILED)
 }
 
 /// Says what runs, where and on which disk.

@@ -71,12 +71,14 @@ impl Running {
         &self.node
     }
 
-    /// Resolves when the node can no longer go on; the process must then end.
-    pub async fn failed(&self) -> String {
-        tokio::select! {
-            why = self.node.fold.died() => why,
-            failure = self.node.group.failure() => failure.to_string(),
-        }
+    /// Returns, with the reason, when the ledger cannot go on: what it holds may be wrong.
+    pub async fn ledger_died(&self) -> String {
+        self.node.fold.died().await
+    }
+
+    /// Returns, with the reason, when the log takes nothing any more (S3).
+    pub async fn log_failed(&self) -> String {
+        self.node.group.failure().await.to_string()
     }
 
     /// Stops in order: no new connections, requests in flight answered, a last checkpoint, everything
