@@ -152,7 +152,8 @@ pub struct Attested {
     /// The last record it covers.
     pub upto: Lsn,
     /// One byte for each `Received` after the record that the previous `Attested` covered: 0 for bad,
-    /// unsigned or unreadable, else the code of the signature form that matched.
+    /// unsigned or unreadable, else the form that matched and, in the upper three bits, the key's place
+    /// ([`crate::summary::Signed::byte`]).
     pub signatures: Vec<u8>,
     /// Chain over all outcomes up to `upto`.
     pub outcomes: Digest,
