@@ -121,6 +121,8 @@ struct Opening<'a, D, F> {
     mark: Lsn,
     next_batch: u64,
     previous: Digest,
+    /// Files prepared for segments that never began; removed once everything else was found good.
+    unused: Vec<String>,
 }
 
 impl<D: Disk> Log<D> {
@@ -150,6 +152,7 @@ impl<D: Disk> Log<D> {
             mark: Lsn::ZERO,
             next_batch: 1,
             previous: Digest::ZERO,
+            unused: Vec::new(),
         };
         let (manifest, repair) = opening.manifest()?;
         let mut full = VecDeque::new();
@@ -205,8 +208,7 @@ where
                     .unwrap_or_else(|| Flaw::new(48, format!("segment {number} or a later one"), last));
                 return Err(OpenError::Corrupt(flaw.in_segment(0, Lsn::ZERO)));
             }
-            let name = segment_name(number);
-            self.disk.remove(&name).map_err(OpenError::disk(format!("remove unused {name}")))?;
+            self.unused.push(segment_name(number));
         }
         Ok((manifest, damaged))
     }
@@ -454,6 +456,9 @@ where
             manifest.generation += 1;
             write_manifest(&mut self.disk, &manifest).map_err(OpenError::disk("repair the manifest"))?;
             self.recovery.manifest_repaired = Some(format!("{flaw:?}"));
+        }
+        for name in &self.unused {
+            self.disk.remove(name).map_err(OpenError::disk(format!("remove unused {name}")))?;
         }
         let committed = self.committed.min(self.tip);
         let recovery = Recovery {

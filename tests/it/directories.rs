@@ -81,6 +81,8 @@ fn a_corrupted_segment_is_named_with_its_offset() {
     let (directory, start) = filled();
     let segment = segments(directory.path())[0].clone();
     flip(&segment, 40_000);
+    // With its snapshot a start reads only what came after it; without, the whole log.
+    std::fs::remove_dir_all(directory.path().join("proj")).expect("the projections are there");
     insist_refused(&start, &[&name(&segment), "offset", "expected", "found"]);
     let said = tools::verify(directory.path());
     assert_eq!(said.code, Some(2), "{}", said.all());

@@ -29,7 +29,7 @@ impl Start {
             ("FLK_HMAC_KEY", SECRET),
             ("FLK_RATE", "0"),
             // Small, so that a short run crosses several segments.
-            ("FLK_SEGMENT_BYTES", "1048576"),
+            ("FLK_SEGMENT_BYTES", "2097152"),
             ("FLK_ATTEST_IDLE_MS", "100"),
         ];
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());

@@ -239,7 +239,8 @@ impl Methods {
         match self {
             Methods::Post => method == hyper::Method::POST,
             Methods::Get => method == hyper::Method::GET || method == hyper::Method::HEAD,
-            Methods::Any => true,
+            // TRACE would echo what a proxy added, CONNECT means something else.
+            Methods::Any => method != hyper::Method::TRACE && method != hyper::Method::CONNECT,
         }
     }
 
