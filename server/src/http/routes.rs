@@ -239,8 +239,8 @@ impl Methods {
         match self {
             Methods::Post => method == hyper::Method::POST,
             Methods::Get => method == hyper::Method::GET || method == hyper::Method::HEAD,
-            // TRACE would echo what a proxy added, CONNECT means something else.
-            Methods::Any => method != hyper::Method::TRACE && method != hyper::Method::CONNECT,
+            // Any that a client in the field may have used; not TRACE, CONNECT or what nobody has heard of.
+            Methods::Any => self.list().split(", ").any(|name| name == method.as_str()),
         }
     }
 
