@@ -1,6 +1,5 @@
 //! Opening a log: find what survived, prove that it is a prefix of what was written, erase a torn tail, and only
 //! then let anybody append.
-//!
 //! The same walk reads sealed, full and active segments; [`crate::recover`] decides what a stop means.
 
 mod tail;
@@ -121,7 +120,7 @@ struct Opening<'a, D, F> {
     mark: Lsn,
     next_batch: u64,
     previous: Digest,
-    /// Files prepared for segments that never began; removed once everything else was found good.
+    /// Files of segments that never began; removed once all else was found good.
     unused: Vec<String>,
 }
 
