@@ -17,12 +17,12 @@ use crate::projections::tiles::Published;
 use crate::proposer::InFlight;
 use crate::queue::Queue;
 use crate::quota::Limits;
+use crate::tally::Tally;
 use crate::tenants::KekSecrets;
 use crate::verdicts::KeyTable;
 use arc_swap::ArcSwap;
 use engine::checkpoint::{Checkpoint, Signed, Signer};
 use engine::event::{Event, KeyKind};
-use engine::ids::TenantId;
 use engine::ledger::{Ledger, Outcome, TenantState};
 use engine::log::Lsn;
 use engine::summary::{Judged, KeyRing};
@@ -253,18 +253,20 @@ impl Machine for Fold {
             return;
         }
         let in_flight = batch.local::<InFlight>();
-        let mut told = Vec::new();
+        let mut told = Vec::with_capacity(batch.events.len());
+        let mut tally = Tally::default();
         {
             let mut core = shared.core();
             assert!(lsn > core.standing.lsn, "I6: record {lsn} is told twice or out of order");
             let mut keys = shared.keys.load_full();
             for (nth, event) in batch.events.iter().enumerate() {
-                match shared.step(&mut core, &mut keys, lsn, nth, event, in_flight) {
+                match shared.step(&mut core, &mut keys, (lsn, nth), event, in_flight, &mut tally) {
                     Ok(decided) => told.push(decided),
                     Err(why) => return shared.die(why),
                 }
             }
         }
+        tally.add_to(&shared.metrics);
         if let Some(in_flight) = in_flight {
             for (reply, decided) in in_flight.take().into_iter().zip(told) {
                 if let Some(decided) = decided {
@@ -309,10 +311,10 @@ impl Shared {
         &self,
         core: &mut Core,
         keys: &mut Arc<KeyTable>,
-        lsn: Lsn,
-        nth: usize,
+        (lsn, nth): (Lsn, usize),
         event: &Event,
         in_flight: Option<&InFlight>,
+        tally: &mut Tally,
     ) -> Result<Option<Decided>, String> {
         let place = u32::try_from(nth).unwrap_or(u32::MAX);
         let ready = in_flight.filter(|in_flight| in_flight.judging.version() == keys.version);
@@ -346,7 +348,7 @@ impl Shared {
             Event::Received(envelope) => {
                 core.since_snapshot += 1;
                 if core.live {
-                    self.count(&envelope.tenant, &outcome, judged);
+                    tally.count(&self.door, &envelope.tenant, &outcome, judged);
                 }
                 if in_flight.is_none() {
                     return Ok(None);
@@ -404,41 +406,6 @@ impl Shared {
                 let seconds = core.ledger.log_time_ms() / 1000;
                 self.metrics.checkpoint_time.set(i64::try_from(seconds).unwrap_or(i64::MAX));
             }
-        }
-    }
-
-    fn count(&self, tenant: &TenantId, outcome: &Outcome, judged: Option<&Judged>) {
-        let metrics = &self.metrics;
-        let door = self.door.tenant(tenant);
-        let tenant = door.as_ref().map(|door| &door.metrics);
-        if let Some(Judged::Sound(sound)) = judged {
-            metrics.form(sound.signed.form).inc();
-        }
-        match (outcome, judged) {
-            (Outcome::Duplicate { .. }, _) => {
-                metrics.dedup_replays.inc();
-                tenant.inspect(|t| t.dedup.inc());
-            }
-            (Outcome::Conflict { .. }, _) => {
-                metrics.dedup_conflicts.inc();
-                tenant.inspect(|t| t.dedup.inc());
-            }
-            (_, Some(Judged::Malformed(_))) => metrics.invalid.inc(),
-            (_, Some(Judged::NoKey | Judged::BadSignature(_))) => {
-                metrics.signature_errors.inc();
-                tenant.inspect(|t| t.signature_errors.inc());
-            }
-            (_, Some(judged)) => {
-                let verdict = judged.verdict();
-                if verdict.is_some_and(|verdict| verdict.accepted && !verdict.escalated) {
-                    metrics.accepted.inc();
-                    tenant.inspect(|t| t.accepted.inc());
-                } else {
-                    metrics.escalated.inc();
-                    tenant.inspect(|t| t.escalated.inc());
-                }
-            }
-            (_, None) => {}
         }
     }
 }

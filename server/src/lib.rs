@@ -23,5 +23,6 @@ pub mod queue;
 pub mod quota;
 pub mod serve;
 mod start;
+mod tally;
 pub mod tenants;
 pub mod verdicts;

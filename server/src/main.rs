@@ -39,11 +39,15 @@ fn main() -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(loaded.config.worker_count())
-        .thread_name("flk-http")
-        .enable_all()
-        .build();
+    let runtime = match loaded.config.worker_count() {
+        // One thread needs no scheduler that others can steal from.
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        n => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(n)
+            .thread_name("flk-http")
+            .enable_all()
+            .build(),
+    };
     match runtime {
         Ok(runtime) => runtime.block_on(serve(loaded.config, dev)),
         Err(error) => refuse(&format!("the runtime does not start: {error}")),

@@ -7,6 +7,7 @@
 
 use super::framing::Heads;
 use super::listener::drained;
+use crate::clock::coarse_ms;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -21,7 +22,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -63,8 +64,7 @@ enum Doing {
 /// State of one connection that its bytes, its requests and its timer share.
 #[derive(Debug)]
 pub struct Conn {
-    start: Instant,
-    /// Milliseconds since `start` shifted left by two, and the doing.
+    /// Since when, in coarse milliseconds shifted left by two, and what.
     doing: AtomicU64,
     expired: AtomicBool,
     heads: Mutex<Heads>,
@@ -73,16 +73,14 @@ pub struct Conn {
 impl Conn {
     fn new() -> Conn {
         Conn {
-            start: Instant::now(),
-            doing: AtomicU64::new(Doing::Idle as u64),
+            doing: AtomicU64::new(coarse_ms() << 2 | Doing::Idle as u64),
             expired: AtomicBool::new(false),
             heads: Mutex::default(),
         }
     }
 
     fn set(&self, doing: Doing) {
-        let ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
-        self.doing.store(ms << 2 | doing as u64, Ordering::Relaxed);
+        self.doing.store(coarse_ms() << 2 | doing as u64, Ordering::Relaxed);
     }
 
     fn doing(&self) -> (Doing, Duration) {
@@ -93,7 +91,7 @@ impl Conn {
             2 => Doing::Body,
             _ => Doing::Answer,
         };
-        (doing, self.start.elapsed().saturating_sub(Duration::from_millis(word >> 2)))
+        (doing, Duration::from_millis(coarse_ms().saturating_sub(word >> 2)))
     }
 
     /// The bytes of the head that is being read.

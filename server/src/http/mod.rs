@@ -116,6 +116,14 @@ fn gate(conn: &Conn, request: &Request<Incoming>) -> Result<bool, framing::Ambig
 }
 
 async fn dispatch(api: &Inner, conn: &Conn, request: Request<Incoming>) -> Reply {
+    // The one request that everything depends on is found without splitting anything.
+    if request.uri().path() == ROUTES[0].path && request.method() == Method::POST {
+        return submit::answer(&api.node, conn, request).await.unwrap_or_else(Reply::from);
+    }
+    route(api, conn, request).await
+}
+
+async fn route(api: &Inner, conn: &Conn, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     let Some(matched) = routes::find(&path) else {
         return Problem::from(Refusal::NotFound).into();
