@@ -145,7 +145,7 @@ impl Sender {
     pub(super) fn report(self, args: &Args, first_bad: Option<&str>) -> Report {
         let counts = self.counts;
         let mut report = Report::new("flk agent");
-        report.table = Some(Table {
+        report.table = (!self.rows.is_empty()).then(|| Table {
             headings: vec![
                 "WINDOW", "EVENTS", "FROM", "D_HAT", "COH*", "R", "REGIME", "BUDGET", "VERDICT", "ENTRY",
                 "NOTE",

@@ -98,6 +98,8 @@ pub struct Counts {
     pub checkpoints: u64,
     /// Records at the end that no `Attested` covers: their bytes are checked, what they mean is not.
     pub uncovered: u64,
+    /// Events in those records: the most entries they can turn out to add.
+    pub uncovered_events: u64,
 }
 
 struct Waiting {
@@ -252,6 +254,8 @@ impl<'a, T: Table> Fold<'a, T> {
             self.fold_chunk(&chunk, watch)?;
         }
         self.counts.uncovered = self.waiting.len() as u64;
+        self.counts.uncovered_events =
+            self.waiting.iter().map(|waiting| events(&waiting.record).len() as u64).sum();
         Ok(())
     }
 

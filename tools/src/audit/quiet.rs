@@ -1,4 +1,6 @@
-//! A directory of segments that can be read and never changes: whatever recovery would write is dropped.
+//! A log's directory that can be opened and never changes: whatever recovery would write is dropped.
+//!
+//! Opening a log on it asks the very code that a node recovers with whether the log would open, and where not.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -7,16 +9,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use segments::{Completion, Counters, Disk, FileId, Map, Slot, segment_number};
+use segments::{Completion, Counters, Disk, FileId, Map, Slot};
 
-/// Which segment is being read, and how many bytes were.
+/// How many bytes were read so far.
 #[derive(Debug, Default)]
-pub struct Progress {
-    /// Number of the segment opened last.
-    pub segment: Cell<u64>,
-    /// Bytes read so far.
-    pub bytes: Cell<u64>,
-}
+pub struct Progress(pub Cell<u64>);
 
 /// The read side of a log's directory.
 pub struct QuietDisk {
@@ -53,9 +50,6 @@ impl Disk for QuietDisk {
     }
 
     fn open(&mut self, name: &str) -> io::Result<FileId> {
-        if let Some(number) = segment_number(name) {
-            self.progress.segment.set(number);
-        }
         self.files.push(Some(File::open(self.dir.join(name))?));
         Ok(FileId(self.files.len() as u32 - 1))
     }
@@ -80,7 +74,7 @@ impl Disk for QuietDisk {
                 Err(error) => return Err(error),
             }
         }
-        self.progress.bytes.set(self.progress.bytes.get() + filled as u64);
+        self.progress.0.set(self.progress.0.get() + filled as u64);
         Ok(filled)
     }
 

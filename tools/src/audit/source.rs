@@ -1,21 +1,17 @@
 //! The segments of a log, as an auditor reads them: every byte against its own sums, then record by record.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use engine::log::Lsn;
-use segments::{
-    CheckError, Damage, Identity, Log, OpenError, Options, check_sealed, segment_name, segment_number,
-};
+use segments::{CheckError, Damage, Log, OpenError, Options, Scan, ScanError, check_sealed, segment_name};
 
 use super::quiet::QuietDisk;
 use super::resolve::{Each, Resolver};
 use super::{Place, Wrong};
-use crate::report::{Exit, Fault};
+use crate::report::Fault;
 
 /// Why a log is not sound, or cannot be looked at.
 #[derive(Debug)]
@@ -47,9 +43,9 @@ pub struct Bytes {
 #[derive(Debug)]
 pub struct LogFiles {
     dir: PathBuf,
-    identity: Identity,
-    segments: u64,
-    bytes: u64,
+    scan: Scan,
+    /// Where each segment begins, counted over all of them, and last their whole length.
+    starts: Vec<u64>,
 }
 
 fn fault(dir: &Path, error: &OpenError) -> Faulty {
@@ -71,56 +67,43 @@ fn faulty(dir: &Path, error: OpenError) -> Faulty {
 }
 
 impl LogFiles {
-    /// Looks at the manifest and which segments there are.
+    /// Looks at the manifest and whether the segments it speaks of are there.
     ///
     /// # Errors
     /// [`Faulty`].
     pub fn open(dir: &Path) -> Result<LogFiles, Faulty> {
-        let list = || -> std::io::Result<(u64, u64)> {
-            let (mut segments, mut bytes) = (0, 0);
-            for entry in std::fs::read_dir(dir)? {
-                let entry = entry?;
-                if segment_number(&entry.file_name().to_string_lossy()).is_some() {
-                    // The next segment is made ahead of time: zeros until it is begun.
-                    let mut magic = [0; 8];
-                    let begun =
-                        File::open(entry.path())?.read_exact_at(&mut magic, 0).is_err() || magic != [0; 8];
-                    segments += u64::from(begun);
-                    bytes += if begun { entry.metadata()?.len() } else { 0 };
-                }
-            }
-            Ok((segments, bytes))
-        };
-        let (segments, bytes) = list().map_err(|error| Faulty::Unusable(Fault::read(dir, error)))?;
-        if segments == 0 {
-            return Err(Faulty::Missing(format!("{} holds no segment", dir.display())));
+        let scan = Scan::open(dir).map_err(|error| faulty(dir, error))?;
+        let mut starts = vec![0];
+        for number in 1..=scan.last() {
+            let length = scan.length(number).map_err(|error| faulty(dir, error))?;
+            starts.push(starts.last().copied().unwrap_or(0) + length);
         }
-        let identity = identity(dir)?;
-        Ok(LogFiles { dir: dir.to_owned(), identity, segments, bytes })
+        Ok(LogFiles { dir: dir.to_owned(), scan, starts })
     }
 
     /// Segments there are.
     #[must_use]
     pub fn segments(&self) -> u64 {
-        self.segments
+        self.scan.last()
     }
 
     /// Bytes of all segments.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.starts.last().copied().unwrap_or(0)
     }
 
     /// The log's region.
     #[must_use]
     pub fn region(&self) -> &str {
-        &self.identity.region
+        &self.scan.identity().region
     }
 
     /// Bytes up to a place, of [`LogFiles::bytes`].
     #[must_use]
     pub fn read_up_to(&self, place: Place) -> u64 {
-        self.bytes / self.segments.max(1) * place.segment.saturating_sub(1) + place.offset
+        let start = self.starts.get(place.segment.saturating_sub(1) as usize).copied().unwrap_or(0);
+        start + place.offset
     }
 
     /// Every segment against its own sums, sealed ones on so many threads, then how they follow each other and the
@@ -131,7 +114,7 @@ impl LogFiles {
     pub fn check(&self, threads: usize, done: &mut dyn FnMut(u64)) -> Result<Bytes, Faulty> {
         // Headers, footers and digests of all, and every byte of those that are not sealed. A running node appends
         // meanwhile, and what is read of its tail may be half of a write: look again before calling it damage.
-        let mut options = Options::new(self.identity.clone());
+        let mut options = Options::new(self.scan.identity().clone());
         options.replay_from = Lsn(u64::MAX);
         let mut tries = 0;
         let opened = loop {
@@ -139,12 +122,12 @@ impl LogFiles {
             let nothing = |_: &segments::Frame<'_>| Ok::<(), std::convert::Infallible>(());
             tries += 1;
             match Log::open(disk, &options, nothing) {
-                Err(OpenError::Corrupt(damage)) if damage.segment >= self.segments && tries < 5 => {
+                Err(OpenError::Corrupt(damage)) if damage.segment >= self.segments() && tries < 5 => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 Err(error) => break Err(error),
                 Ok((_, recovery)) => {
-                    done(progress.bytes.get());
+                    done(progress.0.get());
                     break Ok(recovery);
                 }
             }
@@ -152,7 +135,7 @@ impl LogFiles {
         // Where the log as a whole is broken, look at what stands before that place: the first damage is named.
         let last = match &opened {
             Ok(recovery) => recovery.sealed,
-            Err(OpenError::Corrupt(damage)) => damage.segment.saturating_sub(1).min(self.segments),
+            Err(OpenError::Corrupt(damage)) => damage.segment.saturating_sub(1).min(self.segments()),
             Err(_) => 0,
         };
         let (frames, first) = self.check_sealed(last, threads, done);
@@ -176,7 +159,7 @@ impl LogFiles {
                 Ok(Bytes {
                     frames: frames + recovery.frames,
                     sealed: recovery.sealed,
-                    bytes: self.bytes,
+                    bytes: self.bytes(),
                     torn,
                 })
             }
@@ -207,7 +190,7 @@ impl LogFiles {
             }
             drop(sender);
             for (number, result) in results {
-                done(self.bytes / self.segments);
+                done(self.bytes() / self.segments());
                 match result {
                     Ok(footer) => frames += footer.frames,
                     // Full, and its footer not written yet: the log as a whole was asked about it.
@@ -227,42 +210,18 @@ impl LogFiles {
     /// # Errors
     /// [`Faulty`]; what `each` says comes back as [`Faulty::Wrong`].
     pub fn records(&self, each: &mut Each<'_>) -> Result<(), Faulty> {
-        let (disk, progress) = QuietDisk::new(&self.dir);
-        let options = Options::new(self.identity.clone());
         let mut resolver = Resolver::default();
-        let mut wrong = None;
-        let visit = |frame: &segments::Frame<'_>| {
-            let place = Place { segment: progress.segment.get(), offset: 0 };
-            resolver.frame(frame, place, Lsn::ZERO, each).map_err(|found| {
-                let text = found.to_string();
-                wrong = Some(found);
-                text
-            })
-        };
-        let result = Log::open(disk, &options, visit);
-        if let Some(wrong) = wrong {
-            return Err(Faulty::Wrong(wrong));
+        for number in 1..=self.segments() {
+            let result = self.scan.frames(number, &mut |scanned| {
+                let place = Place { segment: scanned.segment, offset: scanned.offset };
+                resolver.frame(&scanned.frame, place, scanned.committed, each)
+            });
+            match result {
+                Ok(()) => {}
+                Err(ScanError::Log(error)) => return Err(faulty(&self.dir, error)),
+                Err(ScanError::Each(wrong)) => return Err(Faulty::Wrong(wrong)),
+            }
         }
-        result.map_err(|error| faulty(&self.dir, error))?;
         resolver.finish(each).map_err(Faulty::Wrong)
-    }
-}
-
-/// Whose log it is, from its manifest: opening as a stranger says whose it is.
-fn identity(dir: &Path) -> Result<Identity, Faulty> {
-    let (disk, _) = QuietDisk::new(dir);
-    let stranger = Identity { cluster: [0; 16], region: "-".into() };
-    let open = Log::open(disk, &Options::new(stranger), |_: &segments::Frame<'_>| {
-        Ok::<(), std::convert::Infallible>(())
-    });
-    match open.map(|_| ()) {
-        Err(OpenError::Foreign { cluster, region }) => {
-            let cluster = engine::codec::unhex(&cluster).unwrap_or_default();
-            Ok(Identity { cluster, region })
-        }
-        Err(error) => Err(faulty(dir, error)),
-        Ok(()) => {
-            Err(Faulty::Unusable(Fault::read(dir, "the manifest names no cluster").exit(Exit::Tampered)))
-        }
     }
 }

@@ -115,14 +115,14 @@ impl<'a> Compare<'a> {
         self.claims.entry(size).or_default().push(Claim { who, root });
     }
 
-    /// The fold is at its end. With `unfolded` records after it, which only an `Attested` to come makes readable
-    /// without secrets, what goes beyond the fold is neither right nor wrong yet.
+    /// The fold is at its end. Behind it are `unfolded` events, which only an `Attested` to come makes readable
+    /// without secrets: what goes beyond the fold, by no more entries than those, is neither right nor wrong yet.
     ///
     /// # Errors
     /// A WORM file cannot be read.
-    pub fn finish(&mut self, unfolded: bool) -> io::Result<()> {
+    pub fn finish(&mut self, unfolded: u64) -> io::Result<()> {
         for (size, claims) in std::mem::take(&mut self.claims) {
-            if unfolded {
+            if size <= self.leaves + unfolded {
                 self.ahead.extend(claims.into_iter().map(|claim| (claim.who, size)));
                 continue;
             }
@@ -134,7 +134,7 @@ impl<'a> Compare<'a> {
             });
             self.broken.extend(late);
         }
-        if let (Worm::Equal, Some(lines), false) = (&self.worm, &mut self.lines, unfolded) {
+        if let (Worm::Equal, Some(lines), false) = (&self.worm, &mut self.lines, unfolded > 0) {
             let seq = self.leaves;
             self.worm = match lines.next_line()? {
                 Next::End | Next::Torn(_) => Worm::Equal,

@@ -63,10 +63,12 @@ pub fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The last byte of a file that is not zero: where what is written ends.
-fn written(path: &Path) -> io::Result<u64> {
+/// A byte in the middle of what is written in a file, not one of the zeros between.
+fn middle(path: &Path) -> io::Result<u64> {
     let bytes = std::fs::read(path)?;
-    Ok(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1))
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+    let after = bytes[end / 2..end].iter().position(|byte| *byte != 0).unwrap_or(0);
+    Ok((end / 2 + after) as u64)
 }
 
 /// Shows that one changed bit is found.
@@ -109,8 +111,10 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     }
     let name = segments::segment_name(args.segment.unwrap_or(1));
     let path = target.join("log").join(&name);
-    let end = written(&path).map_err(|error| Fault::read(&path, error))?;
-    let offset = args.offset.unwrap_or(end / 2);
+    let offset = match args.offset {
+        Some(offset) => offset,
+        None => middle(&path).map_err(|error| Fault::read(&path, error))?,
+    };
     let flip = || -> io::Result<(u8, u8)> {
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let mut byte = [0];

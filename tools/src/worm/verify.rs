@@ -252,7 +252,7 @@ impl Run<'_> {
             .and_then(|()| fold.finish(&mut compare).map_err(Faulty::Wrong));
         progress.finish();
         let counts = fold.counts();
-        compare.finish(counts.uncovered > 0).map_err(|error| Fault::read(&worm, error))?;
+        compare.finish(counts.uncovered_events).map_err(|error| Fault::read(&worm, error))?;
         let applied = fold.ledger().applied();
         self.report.data["counts"] = json!(counts);
         self.report.data["ledger_digest"] = json!(fold.ledger().digest().to_string());

@@ -129,6 +129,24 @@ fn a_saved_checkpoint_must_be_continued() {
     assert_eq!(report.exit, Exit::Inconsistent, "{:?}", report.checks);
 }
 
+/// A log that ends in records nobody attested: a checkpoint over their entries is left open, one beyond them is not.
+#[test]
+fn a_checkpoint_beyond_what_can_be_read_is_not_excused() {
+    let mut world = World::busy(30);
+    world.submit(3);
+    let folder = written(&world);
+    let saved = folder.path().join("saved");
+    let leaves = world.leaves.len() as u64;
+    for (size, exit) in [(leaves, Exit::Ok), (leaves + 100, Exit::Inconsistent)] {
+        let root = world.ledger.tree().root();
+        let head = engine::checkpoint::Checkpoint { origin: crate::world::ORIGIN.into(), size, root };
+        std::fs::write(&saved, head.sign(&world.signer)).unwrap();
+        let args = Args { checkpoint: Some(saved.clone()), ..Args::of(folder.path()) };
+        let report = run(&args, Ui::quiet()).unwrap();
+        assert_eq!(report.exit, exit, "{size}: {:?}", report.checks);
+    }
+}
+
 #[test]
 fn a_checkpoint_of_another_key_is_refused() {
     let world = World::busy(30);
