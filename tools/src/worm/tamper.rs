@@ -63,12 +63,11 @@ pub fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A byte in the middle of what is written in a file, not one of the zeros between.
+/// A byte of a record in the middle of what is written in a file, not one of the zeros between.
 fn middle(path: &Path) -> io::Result<u64> {
     let bytes = std::fs::read(path)?;
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-    let after = bytes[end / 2..end].iter().position(|byte| *byte != 0).unwrap_or(0);
-    Ok((end / 2 + after) as u64)
+    Ok(bytes[..end.div_ceil(2)].iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64)
 }
 
 /// Shows that one changed bit is found.

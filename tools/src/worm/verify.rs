@@ -176,8 +176,9 @@ impl Run<'_> {
             }
             Ok(log) => {
                 let detail = format!(
-                    "{} segments, {}, region {}",
+                    "{} segment{}, {}, region {}",
                     thousands(log.segments()),
+                    if log.segments() == 1 { "" } else { "s" },
                     bytes(log.bytes()),
                     log.region()
                 );
