@@ -24,8 +24,8 @@ fn directory() -> PathBuf {
     let profile = own.parent().and_then(Path::parent).expect("two directories up").to_owned();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--workspace", "--locked"]).current_dir(root());
-    // The whole workspace is selected so that the dependencies are those that the tests were built with.
+    build.args(["build", "--quiet", "--locked"]).current_dir(root());
+    // The default members are selected, as for the tests, so that the dependencies are built once.
     build.args(["--bin", "flkd", "--bin", "flk", "--bin", "worm", "--bin", "lossyfs"]);
     if profile.ends_with("release") {
         build.arg("--release");
