@@ -43,13 +43,13 @@ cat "$dir/flkd.log"
 key=(--hmac-key "$dir/node/keys/demo.hmac" --tenant demo --url "$url")
 
 say "2. a year of earthquakes becomes signed summaries; each is durable before it is answered"
-run flk agent data/earthquakes-2011.csv --columns latitude,longitude,depth,mag "${key[@]}" --outbox "$dir/outbox.jsonl"
+run flk agent tools/data/earthquakes-2011.csv --columns latitude,longitude,depth,mag "${key[@]}" --outbox "$dir/outbox.jsonl"
 
 say "3. the same again: the outbox knows that all of them were answered"
-run flk agent data/earthquakes-2011.csv --columns latitude,longitude,depth,mag "${key[@]}" --outbox "$dir/outbox.jsonl"
+run flk agent tools/data/earthquakes-2011.csv --columns latitude,longitude,depth,mag "${key[@]}" --outbox "$dir/outbox.jsonl"
 
 say "4. one of them once more by hand: the first answer comes back, and its receipt"
-"$bin/flk" agent data/earthquakes-2011.csv --columns latitude,longitude,depth,mag --limit 1 --dry-run \
+"$bin/flk" agent tools/data/earthquakes-2011.csv --columns latitude,longitude,depth,mag --limit 1 --dry-run \
     --hmac-key "$dir/node/keys/demo.hmac" >"$dir/summary.json"
 run flk submit "$dir/summary.json" --tenant demo --url "$url" --receipts "$dir/receipts"
 id="$(grep -o '"pcs_id":"[0-9a-f]*"' "$dir/summary.json" | cut -d'"' -f4)"

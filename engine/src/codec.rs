@@ -204,6 +204,14 @@ pub fn hex_into(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// Lower-case hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let mut out = Vec::with_capacity(2 * bytes.len());
+    hex_into(&mut out, bytes);
+    String::from_utf8(out).expect("digits are text")
+}
+
 /// Reads exactly `2 * N` lower-case hex digits.
 #[must_use]
 pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {

@@ -193,7 +193,7 @@ where
         };
         let found = &manifest.active.identity;
         if *found != self.options.identity {
-            let cluster = found.cluster.iter().map(|byte| format!("{byte:02x}")).collect();
+            let cluster = engine::codec::hex(&found.cluster);
             return Err(OpenError::Foreign { cluster, region: found.region.clone() });
         }
         let last = manifest.active.number;

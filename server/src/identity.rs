@@ -4,6 +4,7 @@
 //! node is refused before anything in it is touched.
 
 use crate::keys;
+use engine::codec::{hex, unhex};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -127,21 +128,6 @@ fn read(path: &Path, text: &str, region: &str, node: u64) -> Result<[u8; 16], Id
         }
     }
     unhex(field("cluster")?).ok_or_else(|| form("cluster is not 32 hex digits"))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<[u8; 16]> {
-    if text.len() != 32 || !text.is_ascii() {
-        return None;
-    }
-    let mut out = [0; 16];
-    for (n, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * n..2 * n + 2], 16).ok()?;
-    }
-    Some(out)
 }
 
 #[cfg(test)]

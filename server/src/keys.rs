@@ -166,7 +166,7 @@ impl Kek {
             mac.update(part);
         }
         let digest = mac.finalize().into_bytes();
-        let text: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let text = engine::codec::hex(&digest[..4]);
         KeyId::new(&text).expect("hex digits are a name")
     }
 }

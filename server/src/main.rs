@@ -202,7 +202,7 @@ fn demo_secret(path: &Path) -> Result<Secret, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let mut bytes = [0; 16];
             getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
-            let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let text = engine::codec::hex(&bytes);
             server::keys::create(path, format!("{text}\n").as_bytes(), 0o600).map_err(at)?;
             Ok(Secret::new(text.into_bytes()))
         }

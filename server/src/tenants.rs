@@ -154,7 +154,7 @@ fn spec(
 
 /// Name of a public key: the first eight hex digits of its SHA-256.
 fn public_id(public: &[u8; 32]) -> KeyId {
-    let text: String = Sha256::digest(public).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let text = engine::codec::hex(&Sha256::digest(public)[..4]);
     KeyId::new(&text).expect("hex digits are a name")
 }
 

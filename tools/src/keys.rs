@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ed25519_dalek::Signer as _;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
+use engine::summary::sign::{sign_ed25519, sign_hmac};
+use engine::summary::{SignatureForm, SignedFields};
+use zeroize::Zeroizing;
 
 use crate::report::Fault;
 
@@ -31,10 +31,10 @@ pub struct KeyArgs {
 
 /// A client's key.
 pub enum Key {
-    /// HMAC-SHA256 over the canonical text.
-    Hmac(Vec<u8>),
-    /// Ed25519 over the SHA-256 of the canonical text.
-    Ed25519(Box<ed25519_dalek::SigningKey>),
+    /// The secret of an HMAC-SHA256 over the canonical text.
+    Hmac(Zeroizing<Vec<u8>>),
+    /// The seed of an Ed25519 key that signs the SHA-256 of the canonical text.
+    Ed25519(Zeroizing<[u8; 32]>),
 }
 
 impl fmt::Debug for Key {
@@ -62,7 +62,7 @@ impl KeyArgs {
         Ok(std::env::var("PCS_HMAC_KEY")
             .ok()
             .filter(|key| !key.is_empty())
-            .map(|key| Key::Hmac(key.into_bytes())))
+            .map(|key| Key::Hmac(key.into_bytes().into())))
     }
 
     /// The same where a key is needed.
@@ -99,7 +99,7 @@ impl Key {
                 "flk keygen hmac --out FILE",
             ));
         }
-        Ok(Key::Hmac(bytes))
+        Ok(Key::Hmac(bytes.into()))
     }
 
     /// Reads an Ed25519 private key of 32 bytes in base64.
@@ -113,16 +113,17 @@ impl Key {
             let why = "it does not hold 32 bytes in base64 (44 characters)";
             Fault::new("no Ed25519 key", path.display(), why, "flk keygen ed25519 --out FILE")
         })?;
-        Ok(Key::Ed25519(Box::new(ed25519_dalek::SigningKey::from_bytes(&seed))))
+        Ok(Key::Ed25519(seed.into()))
     }
 
-    /// The signature of a canonical text, base64, as it stands in `sig`.
+    /// The signature over our canonical form of these fields, base64, as it stands in `sig`.
     #[must_use]
-    pub fn sign(&self, text: &[u8]) -> String {
+    pub fn sign(&self, fields: &SignedFields<'_>) -> String {
         match self {
-            Key::Hmac(secret) => BASE64.encode(hmac(secret, text)),
-            Key::Ed25519(key) => BASE64.encode(key.sign(&Sha256::digest(text)).to_bytes()),
+            Key::Hmac(secret) => sign_hmac(SignatureForm::Canonical, fields, secret),
+            Key::Ed25519(seed) => sign_ed25519(SignatureForm::Ed25519Canonical, fields, seed),
         }
+        .expect("I4: our own form gives every summary its bytes")
     }
 
     /// Name of the algorithm.
@@ -133,14 +134,6 @@ impl Key {
             Key::Ed25519(_) => "ed25519",
         }
     }
-}
-
-/// HMAC-SHA256.
-#[must_use]
-pub fn hmac(secret: &[u8], text: &[u8]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
-    mac.update(text);
-    mac.finalize().into_bytes().into()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Fault> {
@@ -204,15 +197,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_signatures() {
-        // RFC 4231, test case 2.
-        let mac = hmac(b"Jefe", b"what do ya want for nothing?");
-        assert_eq!(BASE64.encode(mac), "W9zBRr9gdU5qBCQmCJV1x1oAPwidJzmDnexYuWTsOEM=");
+    fn a_newline_at_the_end_is_no_part_of_the_secret_and_no_secret_is_printed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         std::fs::write(&path, "Jefe\n").unwrap();
         let key = Key::read_hmac(&path).unwrap();
-        assert_eq!(key.sign(b"what do ya want for nothing?"), BASE64.encode(mac));
+        let Key::Hmac(secret) = &key else { panic!("an HMAC key") };
+        assert_eq!(secret.as_slice(), b"Jefe");
         assert_eq!(format!("{key:?}"), "Key::Hmac(..)");
     }
 

@@ -3,12 +3,12 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use engine::codec::hex;
 use engine::limits::BODY_MAX;
 use engine::summary::canonical::canonical_bytes;
 use engine::summary::{Pcs, PcsId, parse};
 use serde_json::json;
 
-use crate::agent::measure::hex;
 use crate::keys::{Key, KeyArgs};
 use crate::object::Object;
 use crate::report::{Fault, Report, Table};
@@ -70,7 +70,7 @@ pub fn read_fields<'a>(path: &Path, body: &'a [u8]) -> Result<Pcs<'a>, Fault> {
 /// The text is not one JSON object.
 pub fn signed(path: &Path, body: &[u8], key: &Key) -> Result<String, Fault> {
     let pcs = read_fields(path, body)?;
-    let signature = key.sign(&canonical_bytes(&pcs.signed_fields()));
+    let signature = key.sign(&pcs.signed_fields());
     let put = || {
         let mut object = Object::parse(body)?;
         object.set_text("sig", &signature)?;
@@ -216,8 +216,8 @@ mod tests {
         assert_eq!(fresh, again);
         assert!(fresh[0].contains("\"r\":1,"), "the spelling of the file stays: {}", fresh[0]);
         let pcs = parse(fresh[0].as_bytes()).unwrap();
-        let key = Key::Hmac(b"testsecret".to_vec());
-        assert_eq!(pcs.sig, key.sign(&canonical_bytes(&pcs.signed_fields())));
+        let key = Key::Hmac(b"testsecret".to_vec().into());
+        assert_eq!(pcs.sig, key.sign(&pcs.signed_fields()));
     }
 
     #[test]

@@ -58,16 +58,15 @@ impl World {
     pub fn new() -> World {
         let folder = tempfile::tempdir().unwrap();
         let seed = [5; 32];
-        let key = ed25519_dalek::SigningKey::from_bytes(&seed);
-        let public = key.verifying_key().to_bytes();
+        let public = engine::summary::sign::ed25519_public(&seed);
         let mut world = World {
             ledger: Ledger::new(REGION, MemTable::default()),
             records: Vec::new(),
             leaves: Vec::new(),
             signer: Signer::new(ORIGIN, &[9; 32]).unwrap(),
             checkpoint: Vec::new(),
-            hmac: bodies(1, &Key::Hmac(SECRET.to_vec())),
-            ed25519: bodies(2, &Key::Ed25519(Box::new(key))),
+            hmac: bodies(1, &Key::Hmac(SECRET.to_vec().into())),
+            ed25519: bodies(2, &Key::Ed25519(seed.into())),
             sent: 0,
             now_ms: START_MS,
             folder,

@@ -18,7 +18,7 @@ fn accepted(n: usize) -> (u16, &'static str, String) {
 }
 
 fn input() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/earthquakes-2011.csv")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data/earthquakes-2011.csv")
 }
 
 fn args(folder: &Path, address: Option<SocketAddr>) -> Args {

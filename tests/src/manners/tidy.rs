@@ -41,7 +41,7 @@ pub fn check(file: &Source) -> Vec<String> {
     let mut complaints = Vec::new();
     let name = path.rsplit('/').next().unwrap_or(path);
     let lock = name.ends_with(".lock") || name == "go.sum";
-    if lock || path.starts_with("data/") {
+    if lock || path.ends_with(".csv") {
         return complaints;
     }
     for (number, line) in file.text.lines().enumerate() {

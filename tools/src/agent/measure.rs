@@ -1,11 +1,10 @@
-//! What a window's bytes say before any judgement: compressibility and Merkle root. The signals themselves are the
+//! A window's bytes, how well they compress, and its points in the unit box. Everything else that is measured is the
 //! engine's.
 
 use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use sha2::{Digest, Sha256};
 
 use super::window::Window;
 
@@ -34,62 +33,23 @@ pub fn compressibility(data: &[u8]) -> f64 {
     (packed.len() as f64 / data.len() as f64).clamp(0.0, 1.0)
 }
 
-/// Merkle root over chunks of `chunk` bytes, in hex: a leaf is the SHA-256 of its chunk, a parent the SHA-256 of
-/// the two hex texts below it one after the other, a node without a partner is paired with itself. Of nothing: 64
-/// zeros. Clients in the field build it this way.
+/// Scales points, row by row in `values`, column by column into 0 to 1 by the least and greatest value of the window;
+/// a column that does not vary becomes 0. Columns in different units then weigh alike.
 ///
 /// # Panics
-/// If `chunk` is 0.
-#[must_use]
-pub fn merkle_root(data: &[u8], chunk: usize) -> String {
-    let mut level: Vec<String> = data.chunks(chunk).map(|chunk| hex(&Sha256::digest(chunk))).collect();
-    if level.is_empty() {
-        return "0".repeat(64);
+/// If `width` is 0.
+pub fn unit_box(values: &mut [f64], width: usize) {
+    let mut bounds = vec![(f64::INFINITY, f64::NEG_INFINITY); width];
+    for point in values.chunks(width) {
+        for ((low, high), value) in bounds.iter_mut().zip(point) {
+            (*low, *high) = (low.min(*value), high.max(*value));
+        }
     }
-    while level.len() > 1 {
-        level = level
-            .chunks(2)
-            .map(|pair| {
-                let mut hasher = Sha256::new();
-                hasher.update(&pair[0]);
-                hasher.update(pair.last().unwrap_or(&pair[0]));
-                hex(&hasher.finalize())
-            })
-            .collect();
+    for point in values.chunks_mut(width) {
+        for (value, (low, high)) in point.iter_mut().zip(&bounds) {
+            *value = if high > low { (*value - low) / (high - low) } else { 0.0 };
+        }
     }
-    level.swap_remove(0)
-}
-
-/// Lower-case hex.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    let mut out = Vec::with_capacity(2 * bytes.len());
-    engine::codec::hex_into(&mut out, bytes);
-    String::from_utf8(out).unwrap_or_default()
-}
-
-/// Points scaled column by column into 0 to 1 by the least and greatest value of the window; a column that does not
-/// vary becomes 0. Columns in different units then weigh alike.
-#[must_use]
-pub fn unit_box(points: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let width = points.first().map_or(0, Vec::len);
-    let bounds: Vec<(f64, f64)> = (0..width)
-        .map(|column| {
-            points.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), point| {
-                (low.min(point[column]), high.max(point[column]))
-            })
-        })
-        .collect();
-    points
-        .iter()
-        .map(|point| {
-            point
-                .iter()
-                .zip(&bounds)
-                .map(|(value, (low, high))| if high > low { (value - low) / (high - low) } else { 0.0 })
-                .collect()
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -105,20 +65,10 @@ mod tests {
     }
 
     #[test]
-    fn the_tree_pairs_a_lone_node_with_itself() {
-        let leaf = |data: &[u8]| hex(&Sha256::digest(data));
-        let join = |a: &str, b: &str| hex(&Sha256::digest(format!("{a}{b}")));
-        assert_eq!(merkle_root(b"", 4), "0".repeat(64));
-        assert_eq!(merkle_root(b"abcd", 4), leaf(b"abcd"));
-        let (a, b, c) = (leaf(b"abcd"), leaf(b"efgh"), leaf(b"i"));
-        assert_eq!(merkle_root(b"abcdefgh", 4), join(&a, &b));
-        assert_eq!(merkle_root(b"abcdefghi", 4), join(&join(&a, &b), &join(&c, &c)));
-    }
-
-    #[test]
     fn the_unit_box_holds_every_point() {
-        let points = vec![vec![-90.0, 5.0], vec![90.0, 5.0], vec![0.0, 5.0]];
-        assert_eq!(unit_box(&points), vec![vec![0.0, 0.0], vec![1.0, 0.0], vec![0.5, 0.0]]);
-        assert!(unit_box(&[]).is_empty());
+        let mut points = [-90.0, 5.0, 90.0, 5.0, 0.0, 5.0];
+        unit_box(&mut points, 2);
+        assert_eq!(points, [0.0, 0.0, 1.0, 0.0, 0.5, 0.0]);
+        unit_box(&mut [], 2);
     }
 }

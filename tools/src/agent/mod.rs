@@ -13,7 +13,6 @@ pub mod measure;
 pub mod outbox;
 pub mod send;
 mod sender;
-pub mod signals;
 pub mod summary;
 pub mod window;
 

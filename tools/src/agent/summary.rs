@@ -1,14 +1,15 @@
 //! From a window to a signed summary.
 
 use engine::limits::{COUNTS_MAX, SCALES_MAX, SHARD_ID_MAX};
-use engine::summary::canonical::canonical_bytes;
+use engine::summary::boxes::Points;
+use engine::summary::coherence::coherence;
+use engine::summary::merkle;
 use engine::summary::signals::{Regime, budget, d_hat, round9};
 use engine::summary::verdict::SCHEMA;
 use engine::summary::{PcsId, Policy, parse};
 use serde_json::{Value, json};
 
-use super::measure::{bytes, compressibility, merkle_root, unit_box};
-use super::signals::{boxes, coherence};
+use super::measure::{bytes, compressibility, unit_box};
 use super::window::Window;
 use crate::keys::Key;
 use crate::report::Fault;
@@ -88,7 +89,7 @@ pub struct Summary {
 /// The Merkle root of a window and the id that follows from it, both in hex.
 #[must_use]
 pub fn id(window: &Window, recipe: &Recipe) -> (String, String) {
-    let root = merkle_root(&bytes(window), recipe.chunk);
+    let root = merkle::root(&bytes(window), recipe.chunk);
     let id = PcsId::derive(&root, window.index.cast_signed(), &recipe.shard).to_string();
     (root, id)
 }
@@ -98,13 +99,16 @@ impl Summary {
     #[must_use]
     pub fn of(window: &Window, recipe: &Recipe) -> Summary {
         let (merkle_root, pcs_id) = id(window, recipe);
-        let mut points: Vec<Vec<f64>> = window.events.iter().map(|event| event.values.clone()).collect();
+        let width = window.events.first().map_or(1, |event| event.values.len());
+        let mut values: Vec<f64> =
+            window.events.iter().flat_map(|event| event.values.iter().copied()).collect();
         if recipe.unit_box {
-            points = unit_box(&points);
+            unit_box(&mut values, width);
         }
+        let points = Points::new(&values, width).expect("every event has a finite number in each column");
         let counts: Vec<(i64, i64)> =
-            recipe.scales.iter().map(|&scale| (scale, boxes(&points, scale))).collect();
-        let found = coherence(&points, recipe.seed, recipe.directions, recipe.bins);
+            recipe.scales.iter().map(|&scale| (scale, points.boxes(scale))).collect();
+        let found = coherence(points, recipe.directions as usize, recipe.bins as usize, recipe.seed);
         let policy = Policy::default_1_0_0();
         // The recipe has two different scales and no count is below one, so there is a slope.
         let slope =
@@ -141,7 +145,7 @@ impl Summary {
                 "report this as a defect",
             )
         })?;
-        let signature = key.sign(&canonical_bytes(&pcs.signed_fields()));
+        let signature = key.sign(&pcs.signed_fields());
         Ok(self.line(&signature, now, outbox_seq))
     }
 

@@ -5,13 +5,12 @@
 
 use std::io::Write as _;
 
+use engine::codec::hex;
 use engine::summary::PcsId;
-use engine::summary::canonical::canonical_bytes;
 use engine::summary::parse;
 
 use super::answer::Answer;
 use super::load::Requests;
-use crate::agent::measure::hex;
 use crate::keys::Key;
 
 /// What a load is made of.
@@ -141,7 +140,7 @@ fn vary(template: &Template, run: u64, epoch: u64, key: &Key) -> Varying {
     let mut body = Vec::with_capacity(1024);
     template.body(epoch, &id.0, "", &mut body);
     let pcs = parse(&body).expect("the template is a summary");
-    Varying { epoch, id: id.0, signature: key.sign(&canonical_bytes(&pcs.signed_fields())).into() }
+    Varying { epoch, id: id.0, signature: key.sign(&pcs.signed_fields()).into() }
 }
 
 impl Requests for Bodies {
@@ -209,7 +208,7 @@ mod tests {
             path: "/v1/pcs/submit".into(),
             run: 7,
         };
-        Bodies::make(plan, &Key::Hmac(b"testsecret".to_vec()))
+        Bodies::make(plan, &Key::Hmac(b"testsecret".to_vec().into()))
     }
 
     #[test]
@@ -224,10 +223,7 @@ mod tests {
             assert!(engine::summary::verdict::structure(&pcs).is_ok());
             let verdict = engine::summary::verdict::numbers(&pcs, &engine::summary::Policy::default_1_0_0());
             assert!(verdict.is_clean(), "{verdict:?}");
-            assert_eq!(
-                pcs.sig,
-                Key::Hmac(b"testsecret".to_vec()).sign(&canonical_bytes(&pcs.signed_fields()))
-            );
+            assert_eq!(pcs.sig, Key::Hmac(b"testsecret".to_vec().into()).sign(&pcs.signed_fields()));
             assert!(ids.insert(pcs.pcs_id.to_string()));
         }
         assert!(!bodies.body(50, &mut Vec::new()));

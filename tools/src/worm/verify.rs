@@ -453,7 +453,7 @@ impl Scratch {
     /// The file system refuses.
     pub fn new(parent: &std::path::Path) -> Result<Scratch, Fault> {
         let random = crate::keys::random32()?;
-        let path = parent.join(format!("flk-{}", crate::agent::measure::hex(&random[..8])));
+        let path = parent.join(format!("flk-{}", engine::codec::hex(&random[..8])));
         std::fs::create_dir(&path).map_err(|error| Fault::write(&path, error))?;
         Ok(Scratch(path))
     }

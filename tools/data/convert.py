@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turns a USGS ComCat CSV export into earthquakes-2011.csv.
 
-    python3 data/convert.py query.csv > data/earthquakes-2011.csv
+    python3 tools/data/convert.py query.csv > tools/data/earthquakes-2011.csv
 
 Keeps the events the USGS itself authored (net = us) of type earthquake that have all five values, drops the
 columns nothing here reads, writes times as RFC 3339 and sorts by time, then by the USGS event id. Numbers are
