@@ -17,6 +17,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use engine::event::{self, Record};
 use engine::limits::{RECORD_BYTES_MAX, RECORD_EVENTS_MAX};
@@ -37,12 +38,16 @@ use crate::log_store::{LogStore, Recovered, Shared};
 use crate::machine::Machine;
 use crate::mailbox::Bound;
 use crate::metrics::{Metrics, Role};
+use crate::room::{Answer, Promise};
 use crate::state_machine::StateMachine;
 use crate::transport::NoTransport;
 use crate::types::{Data, Runtime, Tokio, Types, index_of, lsn_of};
 
 /// Permits of the byte budget stand for this many bytes.
 const BUDGET_UNIT: usize = 1024;
+
+/// How long a batch waits before it asks for room again.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
 /// What one node of a group is told.
 #[derive(Clone, Debug)]
@@ -210,9 +215,6 @@ impl<R: Runtime> Group<R> {
     /// Every error but [`ProposeError::Unknown`] means that nothing was or will be written.
     pub async fn submit(&self, batch: Batch) -> Result<Pending<R>, ProposeError> {
         let data = self.encode(batch).await?;
-        if self.shared.progress.full() {
-            return Err(ProposeError::NoSpace);
-        }
         let (responder, answer) = OneshotResponder::new_pair();
         self.raft.client_write_ff(data, Some(responder)).await.map_err(|_| ProposeError::Stopped)?;
         Ok(Pending { answer })
@@ -238,7 +240,35 @@ impl<R: Runtime> Group<R> {
         let share = self.bytes.clone().acquire_many_owned(units).await.map_err(|_| ProposeError::Stopped)?;
         let mut record = Vec::with_capacity(bytes);
         event::encode_events(self.node, &batch.events, &mut record);
-        Ok(Data::new(record, batch, Some((one, share))))
+        let room = self.room(record.len()).await?;
+        Ok(Data::new(record, batch, Some((one, share, room))))
+    }
+
+    /// Room on the disk for one entry, promised. Waits while a segment is being made ready.
+    async fn room(&self, payload: usize) -> Result<Promise, ProposeError> {
+        loop {
+            match self.shared.room.ask(payload) {
+                Answer::Promised(promise) => return Ok(promise),
+                Answer::Full => {
+                    self.look_for_room().await?;
+                    return Err(ProposeError::NoSpace);
+                }
+                Answer::Later if self.shared.progress.failed() => return Err(ProposeError::Stopped),
+                Answer::Later => {
+                    self.look_for_room().await?;
+                    R::sleep(ROOM_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Has the log look whether the disk has room again, if it had none. For those who wait for that without
+    /// submitting anything.
+    ///
+    /// # Errors
+    /// [`ProposeError::Stopped`] after a shutdown.
+    pub async fn look_for_room(&self) -> Result<(), ProposeError> {
+        self.shared.mailbox.send(Command::Look, 0).await.map_err(|_| ProposeError::Stopped)
     }
 
     /// Wait until this node may answer a read: a quorum confirms that it leads (ReadIndex) and its
@@ -277,6 +307,7 @@ impl<R: Runtime> Group<R> {
         let raft = watch.borrow_watched();
         let lsn = |index: Option<u64>| index.map_or(Lsn::ZERO, lsn_of);
         let progress = &self.shared.progress;
+        let (room, refused) = self.shared.room.left();
         Metrics {
             node: self.node,
             role: match raft.state {
@@ -297,7 +328,9 @@ impl<R: Runtime> Group<R> {
             bytes: progress.bytes(),
             sync: progress.sync_histogram(),
             backend: self.backend,
-            full: progress.full(),
+            full: self.shared.room.full(),
+            room,
+            refused,
             failed: progress.failed(),
         }
     }

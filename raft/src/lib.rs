@@ -17,6 +17,7 @@ mod machine;
 mod mailbox;
 mod metrics;
 mod progress;
+mod room;
 mod state_machine;
 mod transport;
 mod types;

@@ -9,7 +9,8 @@
 //! - S3 (once-failed-stays-failed): after the first failed write or sync every request fails, also
 //!   those that were queued before it, until the process has been restarted and has recovered.
 //!
-//! - F8: a full disk is not a failure. What does not fit waits, in order, and the group refuses more.
+//! - F8: a full disk is not a failure. Batches are promised their room before they come here (`room`); what nobody asked
+//!   room for and does not fit waits, in order.
 //!
 //! [`LogActor::step`] holds all of the logic and knows no thread. [`spawn_thread`] runs it on a
 //! thread of its own; the simulator runs it as a task.
@@ -36,6 +37,9 @@ use crate::types::{Runtime, Types};
 /// How long to wait before a full disk is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long to leave a disk alone that had no room for another segment.
+const ASK_PAUSE: Duration = Duration::from_millis(500);
+
 /// Payload bytes in one read, at most, unless a single entry is larger.
 pub(crate) const READ_BYTES_MAX: usize = 8 << 20;
 
@@ -56,6 +60,8 @@ pub(crate) enum Command<R: Runtime> {
     Write { frames: VecDeque<Out>, done: IOFlushed<Types<R>> },
     /// Read the entries in `[from, to)`: all, or the first few.
     Read { from: Lsn, to: Lsn, done: OneshotSenderOf<Types<R>, io::Result<Vec<Stored>>> },
+    /// See whether there is room again.
+    Look,
 }
 
 /// A batch on its way to the disk.
@@ -79,19 +85,27 @@ pub struct LogActor<D: Disk, R: Runtime> {
     depth: usize,
     /// The end of the log as appended.
     end: Lsn,
+    /// When another segment was asked for after a refusal.
+    asked: Option<R::Instant>,
+    /// The last attempt to make a segment was refused, and it has been said.
+    refused: bool,
 }
 
 impl<D: Disk, R: Runtime> LogActor<D, R> {
     pub(crate) fn new(log: Log<D>, depth: u16, shared: Arc<Shared<R>>) -> LogActor<D, R> {
         let end = log.tip();
-        LogActor {
+        let mut actor = LogActor {
             log,
             shared,
             taken: VecDeque::new(),
             flights: VecDeque::new(),
             depth: usize::from(depth),
             end,
-        }
+            asked: None,
+            refused: false,
+        };
+        actor.look();
+        actor
     }
 
     /// Wait until [`LogActor::step`] has something to do; `false` once the group has shut down and
@@ -134,6 +148,7 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
                     let _ = done.send(self.read(from, to));
                     continue;
                 }
+                Command::Look => continue,
             };
             outcome = self.append(&mut frames, &mut flight);
             if outcome.is_err() {
@@ -143,7 +158,6 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
             flight.done.push(done);
         }
         let full = matches!(outcome, Err(LogError::Full(_)));
-        self.shared.progress.set_full(full);
         if outcome.is_ok() || full {
             outcome = Ok(());
             if flight.frames > 0 {
@@ -155,7 +169,31 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
             // Without a ticket it is about to fail with all the others.
             self.flights.push_back(flight);
         }
+        self.look();
         outcome
+    }
+
+    /// Says what fits, and asks for more after a refusal, but not all the time: a file system that cannot reserve room
+    /// is filled by each attempt.
+    fn look(&mut self) {
+        let mut room = self.log.room();
+        if room.refused.is_some() {
+            let now = R::Instant::now();
+            if self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_PAUSE) {
+                self.asked = Some(now);
+                self.log.ask_next();
+                room = self.log.room();
+            }
+        }
+        match (&room.refused, self.refused) {
+            (Some(why), false) => {
+                tracing::warn!(why, left = room.bytes, "no room for another segment of the log")
+            }
+            (None, true) => tracing::info!("there is room for another segment of the log again"),
+            _ => {}
+        }
+        self.refused = room.refused.is_some();
+        self.shared.room.publish(room);
     }
 
     /// Put `frames` into the open batch; those that do not get in stay.
@@ -216,6 +254,7 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
             match command {
                 Command::Write { done, .. } => done.io_completed(Err(to_io(error))),
                 Command::Read { done, .. } => drop(done.send(Err(to_io(error)))),
+                Command::Look => {}
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::error::OpenError;
 use crate::log_actor::{Command, Out};
 use crate::mailbox::{Bound, Closed, Mailbox};
 use crate::progress::Progress;
+use crate::room::Room;
 use crate::types::{Entry, LogId, Runtime, Types, Vote, index_of, log_id, lsn_of};
 
 /// Bookkeeping bytes counted for every frame in the mailbox.
@@ -75,6 +76,7 @@ impl Recovered {
 pub(crate) struct Shared<R: Runtime> {
     pub(crate) mailbox: Mailbox<Command<R>>,
     pub(crate) progress: Progress,
+    pub(crate) room: Arc<Room>,
     node: u64,
     state: Mutex<State>,
 }
@@ -110,7 +112,13 @@ impl<R: Runtime> Shared<R> {
             #[cfg(test)]
             forgetful: false,
         };
-        Arc::new(Shared { mailbox: Mailbox::new(bound), progress, node, state: Mutex::new(state) })
+        Arc::new(Shared {
+            mailbox: Mailbox::new(bound),
+            progress,
+            room: Room::new(),
+            node,
+            state: Mutex::new(state),
+        })
     }
 
     /// Everything up to `lsn` is durable. Called by the actor only.

@@ -48,8 +48,12 @@ pub struct Metrics {
     pub sync: SyncHistogram,
     /// The disk in use, for example `io_uring`.
     pub backend: &'static str,
-    /// The disk has no room: nothing is accepted until it has.
-    pub full: bool,
+    /// Why the disk has no room for the last batch that asked, until it has: submissions are refused meanwhile.
+    pub full: Option<String>,
+    /// Bytes of entries that are certain to fit without another segment.
+    pub room: u64,
+    /// Why no further segment could be prepared, until one is.
+    pub refused: Option<String>,
     /// A write or sync has failed; nothing more will be written.
     pub failed: bool,
 }

@@ -16,7 +16,6 @@ pub(crate) struct Progress {
     applied: AtomicU64,
     committed: AtomicU64,
     failed: AtomicBool,
-    full: AtomicBool,
     batches: AtomicU64,
     frames: AtomicU64,
     bytes: AtomicU64,
@@ -67,15 +66,6 @@ impl Progress {
 
     pub(crate) fn set_failed(&self) {
         self.failed.store(true, Ordering::Release);
-    }
-
-    /// Does the disk have no room for what waits?
-    pub(crate) fn full(&self) -> bool {
-        self.full.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_full(&self, full: bool) {
-        self.full.store(full, Ordering::Release);
     }
 
     /// One batch of `frames` frames and `bytes` payload became durable after `took`.

@@ -20,6 +20,7 @@ use openraft_rt::AsyncRuntime;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::batch::Batch;
+use crate::room::Promise;
 
 /// How openraft reaches time, tasks and channels. Production uses [`Tokio`]; the simulator brings
 /// its own. Implemented by everything that implements openraft's `AsyncRuntime`.
@@ -121,8 +122,8 @@ struct Carried {
     _share: Option<Share>,
 }
 
-/// A count of batches and a count of bytes.
-pub(crate) type Share = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+/// One of the batches and some of the bytes in flight, and room on the disk.
+pub(crate) type Share = (OwnedSemaphorePermit, OwnedSemaphorePermit, Promise);
 
 impl Data {
     /// `record` must be the encoding of `batch`'s events.

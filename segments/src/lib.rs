@@ -55,6 +55,7 @@ pub use manifest::{MANIFEST, Manifest};
 pub use open::{Options, Recovery, SEGMENT_SIZE_MAX, Torn};
 pub use place::Identity;
 pub use posix::PosixDisk;
+pub use rotate::Room;
 pub use scan::{Scan, ScanError, Scanned};
 pub use segment::{FORMAT_VERSION, Footer, SegmentHeader, segment_name, segment_number};
 pub use stats::{SYNC_BUCKETS, Stats};

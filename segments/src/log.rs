@@ -19,7 +19,7 @@ use crate::frame::{FRAME_HEADER, Frame, Kind};
 use crate::index::Index;
 use crate::manifest::Manifest;
 use crate::place::Stamp;
-use crate::rotate::{Full, Next};
+use crate::rotate::{Full, Next, reserve_of};
 use crate::segment::SegmentHeader;
 use crate::standing::Standing;
 use crate::stats::Stats;
@@ -74,6 +74,7 @@ pub struct Log<D: Disk> {
     pub(crate) active: Active,
     pub(crate) full: VecDeque<Full>,
     pub(crate) next: Next,
+    pub(crate) refused: Option<String>,
     pub(crate) index: Index,
     pub(crate) standing: Standing,
     pub(crate) stats: Stats,
@@ -130,6 +131,7 @@ impl<D: Disk> Log<D> {
             active,
             full,
             next: Next::Idle,
+            refused: None,
             index,
             standing,
             stats: Stats::default(),
@@ -270,14 +272,16 @@ impl<D: Disk> Log<D> {
     /// While no next segment is ready, the last blocks of this one are kept for votes and truncations: a full
     /// disk must not silence a node that its group needs to elect a leader.
     fn reserve(&mut self) -> usize {
-        const RESERVE: usize = 16 * BLOCK;
         self.poll_next();
         match self.next {
             Next::Ready => 0,
-            Next::Idle | Next::Preparing => {
-                RESERVE.min(self.active.header.bytes as usize / 8 / BLOCK * BLOCK)
-            }
+            Next::Idle | Next::Preparing => reserve_of(self.active.header.bytes),
         }
+    }
+
+    /// Bytes of the open batch.
+    pub(crate) fn drafted(&self) -> usize {
+        self.draft.as_ref().map_or(0, |draft| draft.used)
     }
 
     fn put(&mut self, frame: &Frame<'_>) {

@@ -14,11 +14,14 @@ use std::io;
 use engine::limits::BLOCK;
 use engine::log::{Digest, Lsn};
 
+use crate::batch::BATCH_HEADER;
 use crate::disk::Disk;
 use crate::error::LogError;
+use crate::frame::FRAME_HEADER;
 use crate::log::{Active, Log};
 use crate::manifest::{MANIFEST, Manifest};
 use crate::segment::{Footer, SegmentHeader, segment_name};
+use crate::standing::Standing;
 
 /// A full segment that waits for its seal. The footer's range and mark are filled in when it is sealed.
 pub(crate) struct Full {
@@ -35,6 +38,32 @@ pub(crate) enum Next {
     Preparing,
     /// Durable, zeros.
     Ready,
+}
+
+/// What the log can still take without asking the file system for anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Entries whose [`Room::cost`] adds up to this fit, in any grouping into batches. What votes, truncations and a
+    /// new leader's own entries may need is kept back.
+    pub bytes: u64,
+    /// A whole segment waits to be used: any one entry fits, also one that costs more than `bytes`.
+    pub whole: bool,
+    /// Why the last attempt to prepare a segment failed, until one succeeds.
+    pub refused: Option<String>,
+}
+
+impl Room {
+    /// What an entry of so many payload bytes takes from a segment at most: a batch of its own.
+    #[must_use]
+    pub fn cost(payload: usize) -> u64 {
+        (BATCH_HEADER + FRAME_HEADER + payload).next_multiple_of(BLOCK) as u64
+    }
+}
+
+/// What is kept back at the end of a segment of so many bytes while no next one is ready.
+pub(crate) fn reserve_of(segment_bytes: u64) -> usize {
+    const RESERVE: usize = 16 * BLOCK;
+    RESERVE.min(segment_bytes as usize / 8 / BLOCK * BLOCK)
 }
 
 /// Writes one block and syncs it.
@@ -61,20 +90,50 @@ impl<D: Disk> Log<D> {
         if self.next == Next::Preparing {
             match self.disk.prepared(false) {
                 None => {}
-                Some(Ok(())) => self.next = Next::Ready,
-                Some(Err(_)) => self.next = Next::Idle,
+                Some(Ok(())) => self.ready(),
+                Some(Err(error)) => self.refuse(&error),
             }
         }
     }
 
-    /// Asks for the next segment ahead of its use.
-    pub(crate) fn ask_next(&mut self) {
-        if self.next == Next::Idle {
+    fn ready(&mut self) {
+        self.next = Next::Ready;
+        self.refused = None;
+    }
+
+    fn refuse(&mut self, error: &io::Error) {
+        self.next = Next::Idle;
+        self.refused = Some(error.to_string());
+    }
+
+    /// Asks for the next segment ahead of its use, unless it is there or on its way. Never waits, and changes nothing
+    /// of the log; what became of it shows in [`Log::room`].
+    pub fn ask_next(&mut self) {
+        if self.next == Next::Idle && !self.has_failed() {
             let name = segment_name(self.active.header.number + 1);
-            if self.disk.prepare(&name, self.segment_bytes).is_ok() {
-                self.next = Next::Preparing;
+            match self.disk.prepare(&name, self.segment_bytes) {
+                Ok(()) => self.next = Next::Preparing,
+                Err(error) => self.refuse(&error),
             }
         }
+    }
+
+    /// What is certain to fit now. Whoever appends no more than this never meets [`LogError::Full`], whatever becomes
+    /// of the disk meanwhile. Does not wait.
+    pub fn room(&mut self) -> Room {
+        self.poll_next();
+        let whole = self.next == Next::Ready;
+        // Twice: once for votes and truncations, once for entries that nobody asked about.
+        let kept = |segment: u64| 2 * reserve_of(segment) as u64;
+        let bytes = if whole {
+            // Whatever does not fit the active segment goes to the next, which begins with the frames that stand.
+            let standing = (BATCH_HEADER + Standing::BYTES_MAX).next_multiple_of(BLOCK) as u64;
+            self.segment_bytes.saturating_sub(2 * BLOCK as u64 + standing + kept(self.segment_bytes))
+        } else {
+            let drafted = self.drafted().next_multiple_of(BLOCK) as u64;
+            (self.active.room() as u64).saturating_sub(drafted + kept(self.active.header.bytes))
+        };
+        Room { bytes, whole, refused: self.refused.clone() }
     }
 
     /// Waits for the next segment, asking again if need be. Preparing touches no file of the log, so when it
@@ -85,9 +144,9 @@ impl<D: Disk> Log<D> {
             match self.next {
                 Next::Ready => return Ok(()),
                 Next::Preparing => match self.disk.prepared(true) {
-                    Some(Ok(())) => self.next = Next::Ready,
+                    Some(Ok(())) => self.ready(),
                     Some(Err(error)) => {
-                        self.next = Next::Idle;
+                        self.refuse(&error);
                         // One refusal may be old news; the second is the answer.
                         if asked {
                             return Err(LogError::Full(error));

@@ -14,7 +14,7 @@
 //!
 //! One thread of its own builds runs, merges them and writes the manifest, so that the ledger never waits for
 //! a sort or a sync. A run stands in the manifest, and is found through, only once its file and the rows it
-//! covers are durable. Of two neighbouring runs the newer is at most half as large as the older: a lookup asks
+//! covers are durable. On a full disk rows wait in memory and runs are not built; both go on when there is room. Of two neighbouring runs the newer is at most half as large as the older: a lookup asks
 //! a handful of filters, and a key is merged a handful of times in its life. Files of this directory are
 //! mapped; nobody else may shorten them while the table is open.
 
@@ -139,10 +139,22 @@ impl DiskTable {
     /// [`TableError`].
     pub fn sync(&self) -> Result<Syncing, TableError> {
         self.check()?;
+        if self.rows.is_behind() {
+            return Err(TableError::Full { operation: "write rows" });
+        }
         let (reply, done) = std::sync::mpsc::channel();
         let (files, tail) = self.rows.parts();
         self.office.send(Job::Sync { rows: self.rows.len(), tail, files, reply })?;
         Ok(Syncing { rows: self.rows.len(), done })
+    }
+
+    /// Whether rows wait in memory for room on the disk. Writes them first if there is some again.
+    pub fn waits_for_room(&mut self) -> bool {
+        if self.failed.is_none() && self.rows.is_behind() {
+            // What else may be wrong with the disk, the next push says.
+            let _ = self.rows.catch_up();
+        }
+        self.rows.is_behind()
     }
 
     /// Bytes of memory that filters and fences take, and the keys in runs.
@@ -231,8 +243,8 @@ impl Table for DiskTable {
     fn demote(&mut self, upto: u64) -> Result<(), TableError> {
         assert!(self.demoted() <= upto && upto <= self.rows(), "demotion goes forward over existing rows");
         self.check()?;
-        // Whole groups only: the last one is not in its file yet.
-        let (upto, files) = (rows::whole(upto), self.rows.parts().0);
+        // Whole groups only, and only those that are in their file.
+        let (upto, files) = (rows::whole(upto).min(self.rows.written()), self.rows.parts().0);
         let sent = self.office.send(Job::Demote { upto, files }).and_then(|()| self.refresh());
         self.guard(sent)
     }
@@ -283,12 +295,22 @@ fn ours(name: &str) -> bool {
 }
 
 fn disk(operation: &'static str, error: &io::Error) -> TableError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => TableError::Full { operation },
+        _ => TableError::Disk { operation, error: error.to_string() },
+    }
+}
+
+/// The same for a sync, which is never tried again: the kernel may have dropped the bytes and call the file clean.
+fn unsynced(operation: &'static str, error: &io::Error) -> TableError {
     TableError::Disk { operation, error: error.to_string() }
 }
 
 /// Makes a directory's names durable.
 fn sync_dir(dir: &Path) -> Result<(), TableError> {
-    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| disk("sync table directory", &error))
+    fs::File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| unsynced("sync table directory", &error))
 }
 
 /// Writes a file whole or not at all, durably.

@@ -27,6 +27,7 @@ use engine::ledger::{Ledger, Outcome, TenantState};
 use engine::log::Lsn;
 use engine::summary::{Judged, KeyRing};
 use raft::{Batch, Machine, Standing};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::sync::Notify;
 
@@ -83,6 +84,8 @@ pub struct Shared {
     door: Arc<Door>,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
+    /// Rows of the index wait for room on the disk.
+    index_waits: AtomicBool,
     fatal: OnceLock<String>,
     died: Notify,
 }
@@ -116,6 +119,7 @@ impl Shared {
             door,
             queue,
             metrics,
+            index_waits: AtomicBool::new(false),
             fatal: OnceLock::new(),
             died: Notify::new(),
         })
@@ -168,6 +172,30 @@ impl Shared {
     /// Attests and checkpoints what is there, unless there is nothing new or one is on its way.
     pub fn attest(&self) {
         self.attest_locked(&mut self.core());
+    }
+
+    /// These events of ours, if any, are not on their way after all.
+    pub fn not_logged(&self, events: &[Event]) {
+        if events.iter().any(|event| matches!(event, Event::Attested(_))) {
+            self.core().attesting = false;
+        }
+    }
+
+    /// Whether so much waits for room on the disk that nothing may be added: the log could take it, and what is made
+    /// from the log would have to be kept in memory.
+    pub fn stalled(&self) -> bool {
+        self.index_waits.load(Ordering::Relaxed) || self.projector.stalled()
+    }
+
+    /// Looks whether the index has room again, if it had none. To be called now and then.
+    pub fn look_for_room(&self) {
+        if self.index_waits.load(Ordering::Relaxed) {
+            self.note_room(&mut self.core());
+        }
+    }
+
+    fn note_room(&self, core: &mut Core) {
+        self.index_waits.store(core.ledger.table_mut().waits_for_room(), Ordering::Relaxed);
     }
 
     fn attest_locked(&self, core: &mut Core) {
@@ -293,6 +321,7 @@ impl Machine for Fold {
         }
         let mut core = shared.core();
         shared.hand_leaves(&mut core);
+        shared.note_room(&mut core);
         if core.ledger.unattested() >= shared.terms.attest_records {
             shared.attest_locked(&mut core);
         }

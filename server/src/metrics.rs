@@ -53,6 +53,7 @@ pub struct Metrics {
     pub worm_bytes: IntCounter,
     pub worm_files: IntCounter,
     pub projection_errors: IntCounter,
+    pub projections_paused: IntGauge,
     pub snapshot_lsn: IntGauge,
     tenant_ingest: IntCounterVec,
     tenant_dedup: IntCounterVec,
@@ -85,6 +86,7 @@ pub struct Sampled {
     pub connections: usize,
     pub queue_bytes: usize,
     pub log: Option<raft::Metrics>,
+    pub full: bool,
 }
 
 impl Metrics {
@@ -170,6 +172,10 @@ impl Metrics {
                 "flk_projection_errors_total",
                 "Failed writes of files that can be rebuilt from the log.",
             ),
+            projections_paused: gauge(
+                "flk_projections_paused",
+                "1 while files that can be rebuilt wait for room on the disk.",
+            ),
             snapshot_lsn: gauge("flk_snapshot_lsn", "Position of the newest ledger snapshot."),
             tenant_ingest: vector("flk_tenant_ingest_total", "Submissions admitted, by tenant.", "tenant"),
             tenant_dedup: vector("flk_tenant_dedup_total", "Duplicates and conflicts, by tenant.", "tenant"),
@@ -244,7 +250,7 @@ impl Metrics {
         let mut out = String::from_utf8(bytes).unwrap_or_default();
         info(&mut out, "flk_build_info", "The build.", "version", env!("CARGO_PKG_VERSION"));
         if let Some(log) = &sampled.log {
-            log_section(&mut out, log);
+            log_section(&mut out, log, sampled.full);
         }
         process_section(&mut out, self.started);
         if originals {
@@ -310,7 +316,7 @@ fn single(out: &mut String, name: &str, kind: &str, help: &str, value: impl std:
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
 }
 
-fn log_section(out: &mut String, log: &raft::Metrics) {
+fn log_section(out: &mut String, log: &raft::Metrics, full: bool) {
     info(out, "flk_io_backend_info", "The disk implementation that writes the log.", "backend", log.backend);
     single(out, "flk_log_term", "gauge", "Raft term.", log.term);
     single(out, "flk_log_last_lsn", "gauge", "Newest record, durable or not.", log.last);
@@ -324,6 +330,10 @@ fn log_section(out: &mut String, log: &raft::Metrics) {
         "1 after a failed write or sync: nothing more is written.",
         u8::from(log.failed),
     );
+    let help = "1 while submissions are refused because the disk is full; it ends by itself.";
+    single(out, "flk_disk_full", "gauge", help, u8::from(full));
+    let help = "Bytes of records that fit for certain without another segment.";
+    single(out, "flk_log_room_bytes", "gauge", help, log.room);
     single(out, "flk_log_records_total", "counter", "Records made durable since the start.", log.frames);
     single(out, "flk_log_bytes_total", "counter", "Payload bytes made durable since the start.", log.bytes);
     let name = "flk_log_sync_seconds";

@@ -170,11 +170,18 @@ impl Node {
         self.group.metrics()
     }
 
+    /// Whether submissions are refused because a disk is full.
+    pub fn full(&self, log: &LogMetrics) -> bool {
+        log.full.is_some() || self.fold.stalled()
+    }
+
     /// What `/readyz` looks at.
     pub fn checks(&self) -> Vec<Check> {
         let log = self.group.metrics();
         let waiting = self.queue.bytes();
-        let projections = self.fold.projector.failed();
+        let projector = &self.fold.projector;
+        let waiting_for_room = || projector.paused().map(|why| format!("waiting for room: {why}"));
+        let projections = projector.failed().or_else(waiting_for_room).unwrap_or_else(|| "written".into());
         let draining = self.draining.load(Ordering::Relaxed);
         let check = |ok, name, detail: String| Check { ok, name, detail };
         vec![
@@ -183,6 +190,7 @@ impl Node {
                 "log",
                 format!("durable {} committed {} on {}", log.durable, log.committed, self.backend),
             ),
+            check(!self.full(&log), "room", room(&log, self.fold.stalled())),
             check(log.role == Role::Leader, "group", format!("{:?} in term {}", log.role, log.term)),
             check(
                 self.fold.fatal().is_none(),
@@ -196,7 +204,7 @@ impl Node {
             ),
             check(!draining, "process", if draining { "draining" } else { "running" }.to_owned()),
             // Files that can be made again are no reason to turn submissions away; they show, and alert.
-            check(true, "projections", projections.unwrap_or_else(|| "written".into())),
+            check(true, "projections", projections),
         ]
     }
 
@@ -266,6 +274,16 @@ impl Node {
             Some(Event::Received(envelope)) => Ok(envelope),
             _ => Err(Refusal::Internal.into()),
         }
+    }
+}
+
+/// How much room there is, for people.
+fn room(log: &LogMetrics, stalled: bool) -> String {
+    match (&log.full, &log.refused) {
+        (Some(why), _) => format!("no room for submissions, reads go on: {why}"),
+        _ if stalled => "no room for submissions, reads go on: files beside the log wait for room".into(),
+        (None, Some(why)) => format!("{} bytes left and no next segment: {why}", log.room),
+        (None, None) => format!("{} bytes before the next segment", log.room),
     }
 }
 

@@ -3,6 +3,7 @@
 //! There is no commit timer. While the log is free a submission goes alone; while it is busy the queue grows
 //! and the next batch is larger.
 
+use crate::fold::Shared;
 use crate::http::refusal::{Problem, Refusal};
 use crate::metrics::Metrics;
 use crate::queue::{Item, Queue, ReplyTo};
@@ -55,7 +56,7 @@ impl InFlight {
 pub async fn run(
     queue: Arc<Queue>,
     group: Arc<Group>,
-    keys: Arc<ArcSwap<KeyTable>>,
+    fold: Arc<Shared>,
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     in_flight: usize,
@@ -69,13 +70,17 @@ pub async fn run(
         }
         let Ok(permit) = permits.clone().acquire_owned().await else { break };
         queue.drain(&mut waiting);
-        let (batch, in_flight) = take_batch(&mut waiting, &keys, record_max);
+        let (batch, in_flight) = take_batch(&mut waiting, &fold.keys, record_max);
         pool.offer(&in_flight.judging);
         metrics.batch_events.observe(batch.events.len() as f64);
+        if fold.stalled() {
+            report(&in_flight, &ProposeError::NoSpace, &metrics, &fold);
+            continue;
+        }
         match group.submit(batch).await {
-            Err(error) => report(&in_flight, &error, &metrics),
+            Err(error) => report(&in_flight, &error, &metrics, &fold),
             Ok(pending) => {
-                let metrics = metrics.clone();
+                let (metrics, fold) = (metrics.clone(), fold.clone());
                 tokio::spawn(async move {
                     // Raft hands the batch to the log first; then there is time until the disk answers.
                     tokio::task::yield_now().await;
@@ -83,7 +88,7 @@ pub async fn run(
                         tokio::task::yield_now().await;
                     }
                     if let Err(error) = pending.await {
-                        report(&in_flight, &error, &metrics);
+                        report(&in_flight, &error, &metrics, &fold);
                     }
                     drop(permit);
                 });
@@ -94,7 +99,14 @@ pub async fn run(
     let _ = permits.acquire_many(u32::try_from(in_flight).unwrap_or(u32::MAX)).await;
 }
 
-fn report(in_flight: &InFlight, error: &ProposeError, metrics: &Metrics) {
+fn report(in_flight: &InFlight, error: &ProposeError, metrics: &Metrics, fold: &Shared) {
+    if !matches!(error, ProposeError::Unknown) {
+        fold.not_logged(in_flight.judging.events());
+    }
+    if matches!(error, ProposeError::NoSpace) {
+        // The log has said it once; saying it for every submission would only fill what is full.
+        return in_flight.fail(error, metrics);
+    }
     tracing::warn!(%error, events = in_flight.judging.events().len(), "a batch was not taken by the log");
     in_flight.fail(error, metrics);
 }

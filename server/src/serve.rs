@@ -39,7 +39,7 @@ impl Running {
         let proposer = tokio::spawn(proposer::run(
             node.queue.clone(),
             node.group.clone(),
-            node.fold.keys.clone(),
+            node.fold.clone(),
             Arc::new(pool),
             node.metrics.clone(),
             node.config.batches_in_flight,
@@ -115,5 +115,10 @@ async fn notary(node: Arc<Node>) {
     loop {
         tick.tick().await;
         node.fold.attest();
+        node.fold.look_for_room();
+        // A full disk is looked at again also while nobody submits anything; a group that has stopped has nothing to look at.
+        if node.log_metrics().refused.is_some() {
+            let _ = node.group.look_for_room().await;
+        }
     }
 }

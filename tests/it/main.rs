@@ -15,6 +15,7 @@ mod bodies;
 mod directories;
 mod disk_faults;
 mod framing;
+mod full_disk;
 mod kills;
 mod log_on_lossy;
 mod lossyfs_itself;

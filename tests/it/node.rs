@@ -63,6 +63,14 @@ impl Start {
         }
     }
 
+    /// Starts the process and waits until it answers, also when it is not ready for submissions.
+    pub fn alive(&self) -> Node {
+        match self.spawn().answering("/livez") {
+            Ok(node) => node,
+            Err((status, log)) => panic!("flkd did not start ({status}):\n{log}"),
+        }
+    }
+
     /// Starts the process, which must refuse; gives its exit status and everything it wrote.
     pub fn refused(&self) -> (ExitStatus, String) {
         match self.spawn().ready() {
@@ -88,7 +96,12 @@ impl Process {
     ///
     /// # Errors
     /// The exit status and the log of a process that ended first.
-    pub fn ready(mut self) -> Result<Node, (ExitStatus, String)> {
+    pub fn ready(self) -> Result<Node, (ExitStatus, String)> {
+        self.answering("/readyz")
+    }
+
+    /// Waits until this path answers 200, or for the end.
+    fn answering(mut self, path: &str) -> Result<Node, (ExitStatus, String)> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait") {
@@ -96,7 +109,7 @@ impl Process {
             }
             let answered = address_in(&self.log()).filter(|address| {
                 Connection::open(*address)
-                    .and_then(|mut connection| connection.get("/readyz"))
+                    .and_then(|mut connection| connection.get(path))
                     .is_ok_and(|r| r.status == 200)
             });
             if let Some(address) = answered {

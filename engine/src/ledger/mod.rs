@@ -246,6 +246,11 @@ impl<T: Table> Ledger<T> {
         &self.table
     }
 
+    /// The same for its upkeep, which must not change its rows.
+    pub fn table_mut(&mut self) -> &mut T {
+        &mut self.table
+    }
+
     /// Lets the table finish what it does on its own, with `wait`, which must not change its rows: for
     /// measurements and orderly stops.
     ///

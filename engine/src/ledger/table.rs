@@ -131,7 +131,7 @@ pub fn tag_of(key: &[u8; 32]) -> u64 {
     u64::from_be_bytes(*key.first_chunk().expect("a key has 32 bytes"))
 }
 
-/// A table cannot answer. The ledger that uses it refuses everything from then on; it is rebuilt from the
+/// A table cannot answer. The ledger that meets one refuses everything from then on; it is rebuilt from the
 /// log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TableError {
@@ -141,6 +141,11 @@ pub enum TableError {
         operation: &'static str,
         /// What the system said.
         error: String,
+    },
+    /// There is no room on the disk. What was asked for did not happen, and may succeed later.
+    Full {
+        /// What was tried, as `verb noun`.
+        operation: &'static str,
     },
     /// Bytes are not what was written.
     Damaged {
@@ -159,6 +164,7 @@ impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TableError::Disk { operation, error } => write!(f, "{operation}: {error}"),
+            TableError::Full { operation } => write!(f, "{operation}: no room on the disk"),
             TableError::Damaged { part, number } => write!(f, "{part} {number} is damaged"),
             TableError::NoSuchRow(row) => write!(f, "row {row} was never written"),
             TableError::Poisoned => f.write_str("the index failed before and must be rebuilt"),

@@ -5,7 +5,8 @@
 //! ```
 //! A row's place follows from its number, and its sum from its place: a row of another table or another place
 //! does not pass for this one. Rows are written 39 at a time; until then they are in memory. They lie in files
-//! of a fixed number of rows, which have their full length from the start and are mapped.
+//! of a fixed number of rows, which have their full length from the start and are mapped. On a full disk groups stay in
+//! memory, too, up to [`UNWRITTEN_MAX`], and are written when there is room.
 
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
@@ -16,13 +17,16 @@ use std::sync::Arc;
 use engine::ledger::{First, TableError};
 use memmap2::Mmap;
 
-use super::{TableOptions, disk};
+use super::{TableOptions, disk, unsynced};
 
 /// Rows that are written together: about a page.
 pub(super) const GROUP: u64 = 39;
 
 /// Bytes of a row and its sum.
 const SLOT: usize = First::SIZE + 4;
+
+/// Bytes of rows that may wait in memory for room on the disk.
+const UNWRITTEN_MAX: usize = 128 << 20;
 
 /// One file of rows.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ impl Piece {
     }
 
     pub(super) fn sync(&self) -> Result<(), TableError> {
-        self.file.sync_data().map_err(|error| disk("sync rows", &error))
+        self.file.sync_data().map_err(|error| unsynced("sync rows", &error))
     }
 }
 
@@ -103,7 +107,9 @@ pub(super) struct Rows {
     dir: PathBuf,
     files: Files,
     len: u64,
-    /// The unfinished group's rows, with their sums.
+    /// Rows in the files: whole groups.
+    written: u64,
+    /// The rows after them, with their sums: the unfinished group, and on a full disk those before it.
     tail: Vec<u8>,
 }
 
@@ -122,13 +128,23 @@ impl Rows {
             pieces.push(Arc::new(Piece::open(dir, piece, piece_rows)?));
         }
         let files = Files { id: options.id, piece_rows, pieces };
-        let rows = Rows { dir: dir.to_path_buf(), files, len, tail: tail.to_vec() };
+        let rows = Rows { dir: dir.to_path_buf(), files, len, written: whole(len), tail: tail.to_vec() };
         (whole(len)..len).try_for_each(|number| rows.get(number).map(drop))?;
         Ok(rows)
     }
 
     pub(super) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Rows in the files.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether whole groups wait for room on the disk.
+    pub(super) fn is_behind(&self) -> bool {
+        self.written < whole(self.len)
     }
 
     /// The files, and the rows that are not in them yet.
@@ -140,12 +156,24 @@ impl Rows {
         let bytes = row.encode();
         self.tail.extend_from_slice(&bytes);
         self.tail.extend_from_slice(&sum(&bytes, self.files.id, self.len).to_le_bytes());
-        if self.tail.len() as u64 == GROUP * SLOT as u64 {
-            self.write_group(whole(self.len))?;
-            self.tail.clear();
-        }
         self.len += 1;
+        if self.len.is_multiple_of(GROUP) {
+            match self.catch_up() {
+                Err(TableError::Full { .. }) if self.tail.len() < UNWRITTEN_MAX => {}
+                written => written?,
+            }
+        }
         Ok(self.len - 1)
+    }
+
+    /// Writes the groups that are whole.
+    pub(super) fn catch_up(&mut self) -> Result<(), TableError> {
+        while self.is_behind() {
+            self.write_group(self.written)?;
+            self.tail.drain(..GROUP as usize * SLOT);
+            self.written += GROUP;
+        }
+        Ok(())
     }
 
     fn write_group(&mut self, first: u64) -> Result<(), TableError> {
@@ -156,17 +184,18 @@ impl Rows {
         }
         let offset = first % piece_rows * SLOT as u64;
         let file = &self.files.pieces[piece as usize].file;
-        file.write_all_at(&self.tail, offset).map_err(|error| disk("write rows", &error))
+        file.write_all_at(&self.tail[..GROUP as usize * SLOT], offset)
+            .map_err(|error| disk("write rows", &error))
     }
 
     pub(super) fn get(&self, number: u64) -> Result<First, TableError> {
         if number >= self.len {
             return Err(TableError::NoSuchRow(number));
         }
-        if number < whole(self.len) {
+        if number < self.written {
             return self.files.row(number);
         }
-        let start = (number % GROUP) as usize * SLOT;
+        let start = (number - self.written) as usize * SLOT;
         read(&self.tail[start..start + SLOT], self.files.id, number)
     }
 
@@ -180,12 +209,13 @@ impl Rows {
     /// Forgets the rows at and beyond `len`. They stay in the files and are written again with the same rows.
     pub(super) fn rewind(&mut self, len: u64) -> Result<(), TableError> {
         let mut tail = Vec::with_capacity(GROUP as usize * SLOT);
-        for number in whole(len)..len {
+        let written = self.written.min(whole(len));
+        for number in written..len {
             let bytes = self.get(number)?.encode();
             tail.extend_from_slice(&bytes);
             tail.extend_from_slice(&sum(&bytes, self.files.id, number).to_le_bytes());
         }
-        (self.len, self.tail) = (len, tail);
+        (self.len, self.written, self.tail) = (len, written, tail);
         Ok(())
     }
 }

@@ -161,7 +161,7 @@ impl Worker {
         }
     }
 
-    /// Does one job. After the first error none is done any more.
+    /// Does one job. After the first error but a full disk none is done any more.
     fn handle(&mut self, job: Job) {
         match job {
             Job::Demote { upto, files } => {
@@ -190,11 +190,25 @@ impl Worker {
 
     fn note(&mut self, done: Result<(), TableError>) {
         let Err(error) = done else { return };
+        if matches!(error, TableError::Full { .. }) && !self.failed {
+            return self.step_back();
+        }
         if !self.failed {
             self.failed = true;
             self.board.state.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(error);
             self.board.version.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// After a full disk stopped some work: what was committed last holds, and what was begun gives its room back. The
+    /// next demotion does what this one left.
+    fn step_back(&mut self) {
+        let last = Arc::clone(&self.board.state.lock().unwrap_or_else(PoisonError::into_inner).0);
+        self.runs.clone_from(&last.runs);
+        self.manifest.demoted = last.demoted;
+        self.manifest.runs = self.runs.iter().map(|run| run.entry).collect();
+        let removed = self.remove_strangers();
+        self.note(removed);
     }
 
     fn demote(&mut self, upto: u64, files: &Files) -> Result<(), TableError> {

@@ -41,10 +41,12 @@ pub(super) fn metrics(node: &Node, headers: &HeaderMap, query: Option<&str>) -> 
         }
     }
     let originals = !query.is_some_and(|query| query.split('&').any(|part| part == "names=canonical"));
+    let log = node.log_metrics();
     let sampled = Sampled {
         connections: node.slots.open(),
         queue_bytes: node.queue.bytes(),
-        log: Some(node.log_metrics()),
+        full: node.full(&log),
+        log: Some(log),
     };
     let page = node.metrics.page(&sampled, originals);
     Ok(Reply::new(200, "text/plain; version=0.0.4; charset=utf-8", page))

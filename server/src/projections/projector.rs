@@ -2,18 +2,26 @@
 //!
 //! The fold hands over leaves in log order; the thread gathers for a few milliseconds, writes, and publishes a
 //! checkpoint once everything under it is there. L1: the fold waits when more than [`BACKLOG`] bytes are
-//! unwritten. After a failed write nothing more is written and no snapshot is taken, so the next start makes
-//! everything again from the log; answers do not depend on any of it.
+//! unwritten.
+//!
+//! A full disk is waited for: what could not be written is kept and tried again, readers see what they saw, and when half
+//! of the backlog is used up the node refuses submissions ([`Projector::stalled`]). After any other failed write nothing
+//! more is written and no snapshot is taken, so the next start makes everything again from the log; answers do not
+//! depend on any of it.
 
+use super::is_full;
 use super::snapshot::{self, Marks};
 use super::tiles::{Published, Tiles};
 use super::worm::{self, Span, Worm};
 use crate::metrics::Metrics;
+use engine::ledger::TableError;
 use engine::log::Digest;
 use raft::Standing;
 use segments::runs::Syncing;
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,6 +33,8 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How often the files of a checkpoint are written while the log is busy, and how long it must be quiet to write
 /// them at once.
 const QUIET: Duration = Duration::from_millis(200);
+/// How long to wait before a full disk is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// Leaves in log order.
 #[derive(Default)]
@@ -63,12 +73,27 @@ pub enum Work {
     Snapshot(Standing, Vec<u8>, Syncing),
 }
 
+impl Work {
+    /// What it holds in memory, bytes.
+    fn size(&self) -> usize {
+        match self {
+            Work::Leaves(leaves) => leaves.lines.len() + leaves.marks.len() * 48,
+            Work::Publish(_) => 4096,
+            Work::Snapshot(_, bytes, _) => bytes.len(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
-    work: Vec<Work>,
+    work: VecDeque<Work>,
+    /// Of everything that is not written, also what the thread holds.
     bytes: usize,
     busy: bool,
     stop: bool,
+    /// Why nothing can be written now; what is unwritten is kept.
+    paused: Option<String>,
+    /// Why nothing is written any more.
     failed: Option<String>,
 }
 
@@ -76,9 +101,16 @@ struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     room: Condvar,
+    stalled: AtomicBool,
 }
 
 impl Shared {
+    /// To be called whenever one of the two may have changed.
+    fn note_stall(&self, state: &State) {
+        let stalled = state.paused.is_some() && state.bytes > BACKLOG / 2;
+        self.stalled.store(stalled, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -102,6 +134,8 @@ struct Writer {
     /// A checkpoint is published that stands on no disk yet.
     outdated: bool,
     written_out: Instant,
+    /// Leaves of the oldest work that the audit files have taken.
+    taken: usize,
 }
 
 impl Projector {
@@ -117,7 +151,12 @@ impl Projector {
         snapshot: PathBuf,
         metrics: Arc<Metrics>,
     ) -> io::Result<Projector> {
-        let shared = Arc::new(Shared { state: Mutex::default(), wake: Condvar::new(), room: Condvar::new() });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            room: Condvar::new(),
+            stalled: AtomicBool::new(false),
+        });
         let spans = Arc::new(RwLock::new(spans));
         let mut writer = Writer {
             worm,
@@ -127,6 +166,7 @@ impl Projector {
             metrics,
             outdated: false,
             written_out: Instant::now(),
+            taken: 0,
         };
         let theirs = shared.clone();
         let thread =
@@ -136,20 +176,24 @@ impl Projector {
 
     /// Hands over work in log order; waits when too much is unwritten.
     pub fn hand(&self, work: Work) {
-        let size = match &work {
-            Work::Leaves(leaves) => leaves.lines.len() + leaves.marks.len() * 48,
-            Work::Publish(_) => 4096,
-            Work::Snapshot(_, bytes, _) => bytes.len(),
-        };
+        let size = work.size();
         let mut state = self.shared.lock();
-        while state.bytes > BACKLOG && state.failed.is_none() {
+        while state.bytes > BACKLOG && state.failed.is_none() && state.paused.is_none() {
             state = self.shared.room.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        if state.bytes > BACKLOG
+            && let Some(why) = state.paused.take()
+        {
+            // Only a replay at the start comes here; it must end, and the files can be made again.
+            tracing::error!(why, "too much waits for room: projections are rebuilt at the next start");
+            state.failed = Some(why);
         }
         if state.failed.is_some() {
             return;
         }
         state.bytes += size;
-        state.work.push(work);
+        state.work.push_back(work);
+        self.shared.note_stall(&state);
         let asleep = state.work.len() == 1 && !state.busy;
         drop(state);
         if asleep {
@@ -160,6 +204,16 @@ impl Projector {
     /// Why nothing is written any more, if so.
     pub fn failed(&self) -> Option<String> {
         self.shared.lock().failed.clone()
+    }
+
+    /// Why nothing can be written for now, if so.
+    pub fn paused(&self) -> Option<String> {
+        self.shared.lock().paused.clone()
+    }
+
+    /// Whether so much waits for room on the disk that nothing may be added.
+    pub fn stalled(&self) -> bool {
+        self.shared.stalled.load(Ordering::Relaxed)
     }
 
     /// The tiles.
@@ -188,10 +242,10 @@ impl Projector {
         if out.len() as u64 == to - from { Ok(out) } else { Err(io::Error::other("not written yet")) }
     }
 
-    /// Waits until everything handed over is written.
+    /// Waits until everything handed over is written, or cannot be.
     pub fn drain(&self) {
         let mut state = self.shared.lock();
-        while (state.busy || !state.work.is_empty()) && state.failed.is_none() {
+        while (state.busy || !state.work.is_empty()) && state.failed.is_none() && state.paused.is_none() {
             self.shared.wake.notify_one();
             let (next, _) =
                 self.shared.room.wait_timeout(state, GATHER).unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -213,9 +267,10 @@ impl Drop for Projector {
 
 impl Writer {
     fn run(&mut self, shared: &Shared) {
+        let mut todo = VecDeque::new();
         loop {
             let mut state = shared.lock();
-            while state.work.is_empty() {
+            while state.work.is_empty() && todo.is_empty() {
                 if state.stop {
                     return;
                 }
@@ -226,97 +281,158 @@ impl Writer {
                     drop(state);
                     let result = self.write_out(true);
                     state = shared.lock();
-                    self.check(&mut state, result);
+                    self.check(shared, &mut state, result);
+                    if state.paused.is_some() {
+                        break;
+                    }
                 }
             }
+            if state.paused.is_some() {
+                if state.stop {
+                    return;
+                }
+                let waited = shared.wake.wait_timeout(state, FULL_PAUSE);
+                state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+            }
             state.busy = true;
-            let urgent = state.stop || state.bytes > BACKLOG / 8;
+            let urgent = state.stop || state.paused.is_some() || state.bytes > BACKLOG / 8;
             drop(state);
             if !urgent {
                 #[allow(clippy::disallowed_methods)] // this thread serves nobody
                 std::thread::sleep(GATHER);
             }
-            let work = {
-                let mut state = shared.lock();
-                state.bytes = 0;
-                std::mem::take(&mut state.work)
-            };
-            let result = work
-                .into_iter()
-                .try_for_each(|work| self.write(work))
-                .and_then(|()| self.flush())
-                .and_then(|()| self.write_out(false));
+            todo.append(&mut shared.lock().work);
+            let (result, done) = self.write_all(&mut todo);
             let mut state = shared.lock();
             state.busy = false;
-            self.check(&mut state, result);
+            state.bytes -= done;
+            self.check(shared, &mut state, result);
+            if state.failed.is_some() {
+                todo.clear();
+            }
             drop(state);
             shared.room.notify_all();
         }
     }
 
-    fn check(&mut self, state: &mut State, result: io::Result<()>) {
-        if let Err(error) = result {
-            tracing::error!(%error, "projections are no longer written; they are rebuilt at the next start");
-            self.metrics.projection_errors.inc();
+    /// Does what is to do, oldest first, and says how many bytes of it are done. What is left is to be done again.
+    fn write_all(&mut self, todo: &mut VecDeque<Work>) -> (io::Result<()>, usize) {
+        let mut done = 0;
+        while let Some(work) = todo.pop_front() {
+            let size = work.size();
+            match self.write(work) {
+                Ok(()) => done += size,
+                Err((error, left)) => {
+                    match left {
+                        Some(left) => todo.push_front(left),
+                        None => done += size,
+                    }
+                    return (Err(error), done);
+                }
+            }
+        }
+        (self.flush().and_then(|()| self.write_out(false)), done)
+    }
+
+    fn check(&mut self, shared: &Shared, state: &mut State, result: io::Result<()>) {
+        match result {
+            Ok(()) => {
+                if state.paused.take().is_some() {
+                    tracing::info!("projections are written again");
+                }
+            }
+            // The fold may have given up in the meantime.
+            Err(_) if state.failed.is_some() => {}
+            Err(error) if is_full(&error) => {
+                if state.paused.is_none() {
+                    tracing::warn!(%error, "projections wait for room on the disk");
+                    self.metrics.projection_errors.inc();
+                }
+                state.paused = Some(error.to_string());
+            }
+            Err(error) => {
+                tracing::error!(%error, "projections are no longer written; they are rebuilt at the next start");
+                self.metrics.projection_errors.inc();
+                state.failed = Some(error.to_string());
+            }
+        }
+        if state.failed.is_some() {
             self.outdated = false;
-            state.failed = Some(error.to_string());
+            state.paused = None;
+            state.bytes = 0;
             state.work.clear();
         }
+        self.metrics.projections_paused.set(i64::from(state.paused.is_some()));
+        shared.note_stall(state);
     }
 
     /// Writes the published checkpoint with its partial tiles, but not for every checkpoint of a busy log.
     fn write_out(&mut self, quiet: bool) -> io::Result<()> {
         if self.outdated && (quiet || self.written_out.elapsed() >= QUIET) {
+            self.tiles.write_out()?;
             self.outdated = false;
             self.written_out = Instant::now();
-            self.tiles.write_out()?;
         }
         Ok(())
     }
 
-    fn write(&mut self, work: Work) -> io::Result<()> {
+    /// Does one piece of work. With an error comes back what is to be tried again.
+    fn write(&mut self, work: Work) -> Result<(), (io::Error, Option<Work>)> {
         match work {
-            Work::Leaves(leaves) => self.leaves(&leaves),
+            Work::Leaves(leaves) => self.leaves(&leaves).map_err(|error| (error, Some(Work::Leaves(leaves)))),
             Work::Publish(published) => {
                 // Readers of the checkpoint may ask for every leaf under it.
-                self.flush()?;
+                if let Err(error) = self.flush() {
+                    return Err((error, Some(Work::Publish(published))));
+                }
                 self.metrics.checkpoint_size.set(i64::try_from(published.size).unwrap_or(i64::MAX));
                 self.tiles.publish(published);
                 self.outdated = true;
                 Ok(())
             }
-            Work::Snapshot(standing, ledger, rows) => {
-                self.flush()?;
-                self.write_out(true)?;
-                self.worm.sync()?;
-                rows.wait().map_err(io::Error::other)?;
-                let marks = Marks {
-                    worm: self.worm.span(),
-                    edge: self.tiles.edge(),
-                    published: self.tiles.published(),
-                };
-                snapshot::write(&self.snapshot, &standing, ledger, marks)?;
-                self.metrics.snapshot_lsn.set(i64::try_from(standing.lsn.0).unwrap_or(i64::MAX));
-                Ok(())
-            }
+            Work::Snapshot(standing, ledger, rows) => match self.snapshot(&standing, ledger, rows) {
+                Err(error) if is_full(&error) => {
+                    // The one before it is good, and the next one will be better.
+                    tracing::warn!(%error, "no room for a snapshot");
+                    Ok(())
+                }
+                result => result.map_err(|error| (error, None)),
+            },
         }
     }
 
+    fn snapshot(&mut self, standing: &Standing, ledger: Vec<u8>, rows: Syncing) -> io::Result<()> {
+        self.flush()?;
+        self.write_out(true)?;
+        self.worm.sync()?;
+        rows.wait().map_err(|error| match error {
+            TableError::Full { .. } => io::Error::new(io::ErrorKind::StorageFull, error),
+            error => io::Error::other(error),
+        })?;
+        let marks =
+            Marks { worm: self.worm.span(), edge: self.tiles.edge(), published: self.tiles.published() };
+        snapshot::write(&self.snapshot, standing, ledger, marks)?;
+        self.metrics.snapshot_lsn.set(i64::try_from(standing.lsn.0).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
     fn leaves(&mut self, leaves: &Leaves) -> io::Result<()> {
-        let mut from = 0;
-        let mut hashes = Vec::with_capacity(leaves.marks.len());
-        for (n, (end, time_ms, hash)) in leaves.marks.iter().enumerate() {
+        for n in self.taken..leaves.marks.len() {
+            let (end, time_ms, hash) = &leaves.marks[n];
+            let from = n.checked_sub(1).map_or(0, |before| leaves.marks[before].0);
             let line = &leaves.lines[from..*end];
-            from = *end;
             if let Some(closed) = self.worm.append(leaves.first + n as u64, *time_ms, line, hash)? {
                 self.metrics.worm_files.inc();
                 self.note(closed);
             }
-            hashes.push(*hash);
+            self.taken = n + 1;
         }
+        let hashes: Vec<Digest> = leaves.marks.iter().map(|(_, _, hash)| *hash).collect();
+        self.tiles.append(leaves.first, &hashes)?;
+        self.taken = 0;
         self.metrics.worm_entries.inc_by(leaves.marks.len() as u64);
         self.metrics.worm_bytes.inc_by((leaves.lines.len() + leaves.marks.len()) as u64);
-        self.tiles.append(&hashes)
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {

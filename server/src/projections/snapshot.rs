@@ -60,11 +60,12 @@ pub fn write(path: &Path, standing: &Standing, ledger: Vec<u8>, marks: Marks) ->
     };
     let body = bincode::serde::encode_to_vec(&head, bincode::config::standard()).map_err(io::Error::other)?;
     let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(MAGIC)?;
-    file.write_all(&Sha256::digest(&body))?;
-    file.write_all(&body)?;
-    file.sync_all()?;
+    super::write_or_remove(&new, |file| {
+        file.write_all(MAGIC)?;
+        file.write_all(&Sha256::digest(&body))?;
+        file.write_all(&body)?;
+        super::sync(file)
+    })?;
     std::fs::rename(&new, path)?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -6,7 +6,7 @@
 use engine::log::Digest;
 use engine::tree::Tree;
 use engine::tree::tiles::{Kind, LEVEL_MAX, Tile, WIDTH};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -62,47 +62,52 @@ impl Tiles {
         self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Appends leaves by their hashes; tiles that become full are written.
+    /// Appends leaves by their hashes, the first of them leaf `first`; tiles that become full are written. Leaves that
+    /// are there already are passed over, so after a failure the same call goes on where it stopped.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn append(&self, hashes: &[Digest]) -> io::Result<()> {
+    pub fn append(&self, first: u64, hashes: &[Digest]) -> io::Result<()> {
         let mut state = self.write();
-        for hash in hashes {
-            let mut carry = Some(*hash);
+        assert!(first <= state.edge.size, "T1: leaves are appended without a gap");
+        let known = usize::try_from(state.edge.size - first).unwrap_or(usize::MAX);
+        for hash in hashes.iter().skip(known) {
+            // A tile is written before it leaves the edge, so a refusal changes nothing.
+            let mut carry = hash.0;
             let mut level = 0;
-            while let Some(hash) = carry.take() {
-                if state.edge.levels.len() == level {
-                    state.edge.levels.push(Vec::with_capacity(WIDTH as usize));
+            while let Some(row) = state.edge.levels.get(level).filter(|row| row.len() as u64 + 1 == WIDTH) {
+                let row: Vec<[u8; 32]> = row.iter().copied().chain([carry]).collect();
+                let index = (state.edge.size >> (8 * level)) / WIDTH;
+                let kind = Kind::Hashes { level: level as u8 };
+                self.store(Tile { kind, index, width: WIDTH as u16 }, &row)?;
+                let mut tree = Tree::new();
+                for hash in &row {
+                    tree.append(Digest(*hash));
                 }
-                let row = &mut state.edge.levels[level];
-                row.push(hash.0);
-                if row.len() as u64 == WIDTH {
-                    let row = std::mem::take(row);
-                    let index = (state.edge.size >> (8 * level)) / WIDTH;
-                    let kind = Kind::Hashes { level: level as u8 };
-                    self.store(Tile { kind, index, width: WIDTH as u16 }, &row)?;
-                    let mut tree = Tree::new();
-                    for hash in &row {
-                        tree.append(Digest(*hash));
-                    }
-                    carry = Some(tree.root());
-                }
+                carry = tree.root().0;
                 level += 1;
-                assert!(level <= usize::from(LEVEL_MAX) + 1, "T1: the tree stays within its tiles");
             }
-            state.edge.size += 1;
+            assert!(level <= usize::from(LEVEL_MAX), "T1: the tree stays within its tiles");
+            let edge = &mut state.edge;
+            edge.levels[..level].iter_mut().for_each(Vec::clear);
+            if edge.levels.len() == level {
+                edge.levels.push(Vec::with_capacity(WIDTH as usize));
+            }
+            edge.levels[level].push(carry);
+            edge.size += 1;
         }
         Ok(())
     }
 
+    /// Writes a tile whole, or leaves none of that name: who serves the directory never sees a part for long.
     fn store(&self, tile: Tile, hashes: &[[u8; 32]]) -> io::Result<()> {
         let path = self.dir.join(tile.path());
+        let write = || super::write_or_remove(&path, |file| file.write_all(hashes.as_flattened()));
         // One full tile in 1000 opens a new directory.
-        match std::fs::write(&path, hashes.as_flattened()) {
+        match write() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 std::fs::create_dir_all(path.parent().unwrap_or(&self.dir))?;
-                std::fs::write(&path, hashes.as_flattened())
+                write()
             }
             result => result,
         }
@@ -231,7 +236,7 @@ mod tests {
             for leaf in &leaves {
                 all.append(*leaf);
             }
-            tiles.append(&leaves).unwrap();
+            tiles.append(size, &leaves).unwrap();
             size += step;
             tiles.publish(Published { size, note: b"note".to_vec() });
             tiles.write_out().unwrap();
@@ -252,8 +257,8 @@ mod tests {
         assert!(partials.count() <= 1, "stale partial tiles are removed");
         let resumed = Tiles::new(dir.path().into(), tiles.edge(), tiles.published());
         let more: Vec<Digest> = (0..1000_u64).map(|n| leaf_hash(&n.to_be_bytes())).collect();
-        tiles.append(&more).unwrap();
-        resumed.append(&more).unwrap();
+        tiles.append(size, &more).unwrap();
+        resumed.append(size, &more).unwrap();
         assert_eq!(resumed.edge(), tiles.edge());
         std::fs::remove_file(dir.path().join("tile/1/000")).unwrap();
         assert!(!looks_whole(dir.path(), size));

@@ -64,7 +64,10 @@ pub struct Span {
 struct Open {
     span: Span,
     file: File,
+    /// Lines that are not in the file yet.
     buffer: Vec<u8>,
+    /// Bytes that are.
+    written: u64,
     box_index: u64,
     second: u64,
     hashes: Vec<[u8; 32]>,
@@ -118,7 +121,8 @@ impl Worm {
         }
         let second = second_of_name(&span.path).ok_or_else(|| io::Error::other("not a WORM file name"))?;
         let box_index = second * 1000 / worm.rotation.box_ms;
-        worm.open = Some(Open { span, file, buffer: Vec::new(), box_index, second, hashes, sha });
+        let written = span.bytes;
+        worm.open = Some(Open { span, file, buffer: Vec::new(), written, box_index, second, hashes, sha });
         Ok(worm)
     }
 
@@ -130,11 +134,14 @@ impl Worm {
     /// Adds one leaf. Returns the span of a file that was closed before it.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system refuses: the leaf was not taken, and the same call may succeed later.
     pub fn append(&mut self, seq: u64, time_ms: u64, leaf: &[u8], hash: &Digest) -> io::Result<Option<Span>> {
         let second = time_ms / 1000;
         let box_index = time_ms / self.rotation.box_ms;
         let mut closed = None;
+        if self.open.as_ref().is_some_and(|open| open.buffer.len() >= BUFFER) {
+            self.flush()?;
+        }
         // Two files never share a name: a file that is full goes on until the second changes.
         let over = |open: &Open| {
             open.box_index != box_index
@@ -154,22 +161,22 @@ impl Worm {
         open.hashes.push(hash.0);
         open.span.count += 1;
         open.span.bytes += leaf.len() as u64 + 1;
-        if open.buffer.len() >= BUFFER {
-            open.file.write_all(&open.buffer)?;
-            open.buffer.clear();
-        }
         Ok(closed)
     }
 
     /// Writes what is buffered, so that readers of the file see it.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// When the file system refuses: the file ends where it ended, and the same call may succeed later.
     pub fn flush(&mut self) -> io::Result<()> {
-        if let Some(open) = &mut self.open {
-            open.file.write_all(&open.buffer)?;
-            open.buffer.clear();
+        let Some(open) = &mut self.open else { return Ok(()) };
+        if let Err(error) = open.file.write_all(&open.buffer) {
+            // Some of it may be there. No reader may find half a line.
+            open.file.set_len(open.written)?;
+            return Err(error);
         }
+        open.written += open.buffer.len() as u64;
+        open.buffer.clear();
         Ok(())
     }
 
@@ -179,24 +186,25 @@ impl Worm {
     /// When the file system refuses.
     pub fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
-        self.open.as_ref().map_or(Ok(()), |open| open.file.sync_data())
+        self.open.as_ref().map_or(Ok(()), |open| super::sync(&open.file))
     }
 
     fn close(&mut self) -> io::Result<Option<Span>> {
         self.flush()?;
-        let Some(open) = self.open.take() else { return Ok(None) };
-        open.file.sync_data()?;
+        let Some(open) = &self.open else { return Ok(None) };
+        super::sync(&open.file)?;
         let path = self.dir.join(&open.span.path);
         let text = json!({
             "first": open.span.first,
             "last": open.span.first + open.span.count - 1,
             "count": open.span.count,
             "root": root(&open.hashes).to_string(),
-            "sha256": Digest(open.sha.finalize().into()).to_string(),
+            "sha256": Digest(open.sha.clone().finalize().into()).to_string(),
         });
         super::replace(&root_path(&path), format!("{text}\n").as_bytes())?;
         open.file.set_permissions(PermissionsExt::from_mode(0o444))?;
-        Ok(Some(open.span))
+        // The last step: until here the file is open, and a refusal is tried again.
+        Ok(self.open.take().map(|open| open.span))
     }
 }
 
@@ -211,7 +219,16 @@ fn create(dir: &Path, first: u64, box_index: u64, second: u64) -> io::Result<Ope
     remove_if_there(&root_path(&path))?;
     let file = OpenOptions::new().create_new(true).append(true).open(&path)?;
     let span = Span { path: relative, first, count: 0, bytes: 0 };
-    Ok(Open { span, file, buffer: Vec::new(), box_index, second, hashes: Vec::new(), sha: Sha256::new() })
+    Ok(Open {
+        span,
+        file,
+        buffer: Vec::new(),
+        written: 0,
+        box_index,
+        second,
+        hashes: Vec::new(),
+        sha: Sha256::new(),
+    })
 }
 
 /// The `.root` beside a file.
