@@ -51,13 +51,14 @@ run flk agent tools/data/earthquakes-2011.csv --columns latitude,longitude,depth
 say "4. one of them once more by hand: the first answer comes back, and its receipt"
 "$bin/flk" agent tools/data/earthquakes-2011.csv --columns latitude,longitude,depth,mag --limit 1 --dry-run \
     --hmac-key "$dir/node/keys/demo.hmac" >"$dir/summary.json"
-run flk submit "$dir/summary.json" --tenant demo --url "$url" --receipts "$dir/receipts"
+run flk submit "$dir/summary.json" --tenant demo --url "$url" --receipts "$dir/receipts" --vkey "$dir/node/keys/log.vkey"
 id="$(grep -o '"pcs_id":"[0-9a-f]*"' "$dir/summary.json" | cut -d'"' -f4)"
 
 say "5. an auditor checks the log, offline and without any secret"
 run worm verify "$dir/node"
 run worm get "$dir/node" "$id"
 run worm prove "$dir/node" "$id" --out "$dir/proof"
+run worm check "$dir/proof/$id.tlog-proof" --vkey "$dir/node/keys/log.vkey"
 
 say "6. one bit of a copy is changed, and found"
 run worm demo tamper "$dir/node"

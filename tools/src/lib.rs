@@ -12,6 +12,7 @@ pub mod http;
 pub mod keygen;
 pub mod keys;
 pub mod object;
+pub mod receipt;
 pub mod replay;
 pub mod report;
 pub mod sign;

@@ -1,17 +1,19 @@
 //! `flk submit`: sends one summary and says what became of it: verdict, receipt, or why not and what to do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::checkpoint::{Receipt, Signed};
-use engine::summary::PcsId;
+use engine::checkpoint::Verifier;
+use engine::leaf::outcome_name;
 use engine::summary::canonical::canonical_bytes;
 use serde_json::{Value, json};
 
-use crate::agent::send::{Patience, Sent, retry_after, send};
+use crate::agent::send::{self, Patience, send};
+use crate::audit::home::read_vkey;
 use crate::cli::Server;
 use crate::http::{Answer, Client};
 use crate::keys::KeyArgs;
+use crate::receipt::{self, Sent};
 use crate::report::{Exit, Fault, Report, State, Table};
 use crate::sign;
 use crate::ui::{Ui, thousands};
@@ -34,21 +36,22 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "receipts")]
     pub receipts: PathBuf,
     /// Do not wait for a receipt
-    #[arg(long)]
+    #[arg(long, conflicts_with = "vkey")]
     pub no_receipt: bool,
+    /// Check the receipt with the log's public key, given as text or in a file; exit code 2 if it does not hold
+    #[arg(long, value_name = "KEY")]
+    pub vkey: Option<String>,
     /// Tries before giving up
     #[arg(long, default_value_t = 5)]
     pub tries: u32,
 }
-
-/// How long a receipt is waited for: it exists when the next checkpoint is signed.
-const RECEIPT_WAIT: Duration = Duration::from_secs(10);
 
 /// Sends the summary.
 ///
 /// # Errors
 /// The file or key cannot be used, or no server answered. A refusal is a result.
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
+    let verifier = args.vkey.as_deref().map(read_vkey).transpose()?;
     let mut body = sign::read_body(&args.file)?;
     if let Some(key) = args.key.load()? {
         body = sign::signed(&args.file, &body, &key)?.into_bytes();
@@ -61,8 +64,8 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     };
     let sent = send(&mut client, &args.server.tenant, args.strict, &body, patience, &mut sleep);
     let answer = match sent {
-        Sent::Answered(answer) | Sent::Refused(answer) => answer,
-        Sent::Unanswered(why) => {
+        send::Sent::Answered(answer) | send::Sent::Refused(answer) => answer,
+        send::Sent::Unanswered(why) => {
             let next = "is it running? `flkd dev` starts one. Sending the same summary again is safe: the first answer counts";
             return Err(Fault::new("no answer from the server", &args.server.url, why, next));
         }
@@ -75,7 +78,7 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         _ => refused(&mut report, &answer),
     }
     if matches!(answer.status, 200 | 202) && !args.no_receipt {
-        receipt(&mut report, args, &mut client, &answer);
+        receipt(&mut report, args, &mut client, &answer, &body, verifier.as_ref())?;
     }
     Ok(report)
 }
@@ -84,11 +87,7 @@ fn verdict(report: &mut Report, answer: &Answer) {
     let body = answer.json();
     let text = |name: &str| body[name].as_str().unwrap_or("");
     let accepted = body["accepted"].as_bool().unwrap_or(false);
-    let word = match (answer.status, accepted) {
-        (200, _) => "accepted",
-        (_, true) => "escalated",
-        (_, false) => "rejected",
-    };
+    let word = outcome_name(accepted, answer.status != 200);
     let mut line = format!("{} {word}", answer.status);
     if !text("regime").is_empty() {
         line.push_str(&format!(
@@ -118,70 +117,65 @@ fn verdict(report: &mut Report, answer: &Answer) {
     report.verdict = format!("{word}, durable as {place}, judged by policy {}", text("policy_version"));
 }
 
-fn receipt(report: &mut Report, args: &Args, client: &mut Client, answer: &Answer) {
-    let body = answer.json();
-    let (Some(path), Some(id)) = (body["receipt"].as_str(), body["pcs_id"].as_str()) else {
+/// Fetches, saves and checks the receipt. Asked to prove it, nothing less than that is success.
+fn receipt(
+    report: &mut Report,
+    args: &Args,
+    client: &mut Client,
+    answer: &Answer,
+    body: &[u8],
+    verifier: Option<&Verifier>,
+) -> Result<(), Fault> {
+    let said = answer.json();
+    let (Some(path), Some(id)) = (said["receipt"].as_str(), said["pcs_id"].as_str()) else {
         report.check("receipt", State::Skipped, "a submission that never got an id has none");
-        return;
+        return Ok(());
     };
-    if PcsId::from_hex(id).is_none() {
-        report.check("receipt", State::Fail, "the server named an id that is none");
-        return;
-    }
-    match fetch_receipt(client, &args.server.tenant, path) {
-        Ok(bytes) => match save(&args.receipts, id, &bytes) {
-            Ok((file, detail)) => {
-                report.data["receipt_file"] = json!(file);
-                report.check("receipt", State::Ok, detail);
-            }
-            Err(fault) => report.check("receipt", State::Warn, format!("{} ({})", fault.what, fault.why)),
-        },
+    let bytes = match receipt::fetch(client, &args.server.tenant, path) {
+        Ok(bytes) => bytes,
         Err(why) => {
-            report.check("receipt", State::Warn, format!("{why}; later: curl {}{path}", args.server.url))
+            let (state, exit) =
+                if verifier.is_some() { (State::Fail, Exit::Failed) } else { (State::Warn, Exit::Ok) };
+            report.check("receipt", state, format!("{why}; later: curl {}{path}", args.server.url));
+            report.exit = exit;
+            return Ok(());
         }
-    }
-}
-
-/// The receipt's bytes, waiting for the checkpoint that covers it.
-fn fetch_receipt(client: &mut Client, tenant: &str, path: &str) -> Result<Vec<u8>, String> {
-    let path = path.find("/v1/").map_or(path, |at| &path[at..]);
-    let start = std::time::Instant::now();
-    loop {
-        let answer = client
-            .request("GET", path, &[("x-tenant-id", tenant)], &[])
-            .map_err(|error| error.to_string())?;
-        match answer.status {
-            200 => return Ok(answer.body),
-            503 if start.elapsed() < RECEIPT_WAIT => {
-                let wait = retry_after(&answer).unwrap_or(Duration::from_secs(1));
-                std::thread::sleep(wait.clamp(Duration::from_millis(100), Duration::from_secs(2)));
+    };
+    // The id is ours, not the server's word for it.
+    let ours = sign::read_fields(&args.file, body)?.pcs_id.to_string();
+    let outcome = outcome_name(said["accepted"].as_bool().unwrap_or(false), answer.status != 200);
+    // A conflict's answer speaks of the conflict, the receipt of the first submission.
+    let outcome = (answer.header("idempotent-replayed") != Some("conflict")).then_some(outcome);
+    let sent = Sent { tenant: &args.server.tenant, pcs_id: &ours, body: Some(body), outcome };
+    match receipt::check(&bytes, verifier, sent) {
+        Ok(held) => {
+            let file = receipt::save(&args.receipts, id, &bytes)?;
+            let (index, size) = (thousands(held.index), thousands(held.size));
+            let key = if verifier.is_some() {
+                "signed by the given key"
+            } else {
+                "signature not checked: give --vkey"
+            };
+            report.data["receipt"] = json!({"file": file, "seq": held.index, "size": held.size,
+                "signature_checked": verifier.is_some(), "same_bytes": held.same_bytes});
+            report.check(
+                "receipt",
+                State::Ok,
+                format!("proves entry {index} of {size}, {key}; saved {}", file.display()),
+            );
+            if !held.same_bytes {
+                let why = "the entry holds other bytes than these: those that were first under this id";
+                report.check("bytes", State::Warn, why);
             }
-            status => return Err(format!("the server answered {status}")),
+        }
+        Err(why) => {
+            report.exit = Exit::Tampered;
+            report.data["receipt"] = json!({"wrong": why});
+            report.check("receipt", State::Fail, format!("{why}; not saved"));
+            report.verdict = format!("{}, but the receipt does not hold: {why}", report.verdict);
         }
     }
-}
-
-fn save(folder: &Path, id: &str, bytes: &[u8]) -> Result<(PathBuf, String), Fault> {
-    let file = folder.join(format!("{id}.tlog-proof"));
-    let read = Receipt::parse(bytes)
-        .and_then(|receipt| Signed::parse(&receipt.checkpoint).map(|signed| (receipt, signed)));
-    let (receipt, signed) = read.map_err(|error| {
-        Fault::new(
-            "what came is no receipt",
-            file.display(),
-            error,
-            "worm prove DIR ID makes one from the log",
-        )
-    })?;
-    std::fs::create_dir_all(folder).map_err(|error| Fault::write(folder, error))?;
-    std::fs::write(&file, bytes).map_err(|error| Fault::write(&file, error))?;
-    let detail = format!(
-        "entry {} of {}, saved {}",
-        thousands(receipt.index),
-        thousands(signed.checkpoint.size),
-        file.display()
-    );
-    Ok((file, detail))
+    Ok(())
 }
 
 /// What was signed, field by field: the commonest mistake of a new client is the spelling of numbers.

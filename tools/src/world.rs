@@ -4,11 +4,13 @@ use std::path::Path;
 
 use chacha20poly1305::aead::{Aead, Payload as Sealing};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
-use engine::checkpoint::{Checkpoint, Signer};
+use engine::checkpoint::{Checkpoint, Signed, Signer};
 use engine::event::{Envelope, Event, KeyKind, KeySpec, Payload, Record, Tenant};
 use engine::ids::{KeyId, TenantId};
 use engine::ledger::{Ledger, MemTable};
 use engine::log::Lsn;
+use engine::tree::MemHashes;
+use engine::tree::tiles::{new_tiles, tile_bytes};
 
 use crate::audit::home::Kek;
 use crate::audit::judges::{Judges, Source};
@@ -128,7 +130,8 @@ impl World {
         self.folder.path().join("kek")
     }
 
-    fn body(&self, n: u64) -> Vec<u8> {
+    /// The body of submission `n`, counted from 0; its salt is sixteen times the byte `n + 1`.
+    pub fn body(&self, n: u64) -> Vec<u8> {
         let mut body = Vec::new();
         match n % 10 {
             // A duplicate, a body that is none, a body nobody signed.
@@ -229,8 +232,8 @@ impl World {
         self.write_projections(root);
     }
 
-    /// Writes everything a node's directory holds besides the log: WORM files (a new one each minute), checkpoint,
-    /// public key.
+    /// Writes everything a node's directory holds besides the log: WORM files (a new one each minute), tiles,
+    /// checkpoint, public key.
     pub fn write_projections(&self, root: &Path) {
         let mut open: Option<(u64, std::path::PathBuf, Vec<u8>)> = None;
         let mut files = Vec::new();
@@ -246,12 +249,29 @@ impl World {
             bytes.push(b'\n');
         }
         files.extend(open);
-        for (_, name, bytes) in files {
+        let (mut first, last) = (0, files.len() - 1);
+        for (n, (_, name, bytes)) in files.into_iter().enumerate() {
             let path = root.join("worm").join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let count = bytes.iter().filter(|byte| **byte == b'\n').count();
+            if n < last {
+                let text = format!("{{\"first\":{first},\"count\":{count}}}\n");
+                std::fs::write(path.with_extension("root"), text).unwrap();
+            }
             std::fs::write(path, bytes).unwrap();
+            first += count;
         }
         let tlog = root.join("tlog").join(REGION);
+        let size = Signed::parse(&self.checkpoint).map_or(0, |signed| signed.checkpoint.size);
+        let mut hashes = MemHashes::default();
+        for (_, leaf) in &self.leaves[..size as usize] {
+            hashes.append(engine::tree::leaf_hash(leaf));
+        }
+        for tile in new_tiles(0, size) {
+            let path = tlog.join(tile.path());
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, tile_bytes(tile, &mut hashes).unwrap()).unwrap();
+        }
         std::fs::create_dir_all(&tlog).unwrap();
         std::fs::write(tlog.join("checkpoint"), &self.checkpoint).unwrap();
         std::fs::create_dir_all(root.join("keys")).unwrap();

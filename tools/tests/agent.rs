@@ -49,6 +49,8 @@ fn args(folder: &Path, address: Option<SocketAddr>) -> Args {
         },
         outbox: Some(folder.join("outbox.jsonl")),
         dead: None,
+        receipts: None,
+        vkey: None,
         tries: 1,
     }
 }

@@ -4,9 +4,17 @@ mod common;
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::{Fake, Script};
 use engine::checkpoint::{Checkpoint, Receipt, Signer};
+use engine::ids::{KeyId, TenantId};
+use engine::leaf::{Leaf, Pcs, What};
+use engine::log::{Digest, Lsn};
+use engine::summary::decimal::Decimal;
+use engine::summary::{PcsId, ReasonCode, Regime, SignatureForm};
 use engine::tree::leaf_hash;
+use sha2::{Digest as _, Sha256};
 use tools::cli::Server;
 use tools::keys::KeyArgs;
 use tools::report::{Exit, Format, Report, render};
@@ -18,6 +26,10 @@ fn golden() -> &'static str {
 }
 
 fn submit(folder: &Path, script: Script, body: &str) -> (Report, Fake) {
+    submit_with(folder, script, body, None)
+}
+
+fn submit_with(folder: &Path, script: Script, body: &str, vkey: Option<String>) -> (Report, Fake) {
     let fake = Fake::start(script);
     let file = folder.join("pcs.json");
     std::fs::write(&file, body).unwrap();
@@ -29,6 +41,7 @@ fn submit(folder: &Path, script: Script, body: &str) -> (Report, Fake) {
         strict: false,
         receipts: folder.join("receipts"),
         no_receipt: false,
+        vkey,
         tries: 2,
     };
     (run(&args, Ui::quiet()).unwrap(), fake)
@@ -43,11 +56,49 @@ fn answer(body: &serde_json::Value, accepted: bool) -> String {
     )
 }
 
+/// The log of a server that was asked once: a receipt for the summary in [`golden`].
 fn receipt() -> String {
-    let signer = Signer::new("localhost/pcs/default", &[9; 32]).unwrap();
-    let root = leaf_hash(b"leaf");
-    let checkpoint = Checkpoint { origin: signer.name().into(), size: 1, root }.sign(&signer);
-    String::from_utf8(Receipt { extra: None, index: 0, path: Vec::new(), checkpoint }.encode()).unwrap()
+    let signer = signer();
+    let pcs = engine::summary::parse(golden().as_bytes()).unwrap();
+    let salt = [3; 16];
+    let zero = Digest([0; 32]);
+    let leaf = Leaf {
+        lsn: Lsn(9),
+        nth: 0,
+        time_ms: 1_763_700_000_000,
+        region: "default".into(),
+        what: What::Pcs(Pcs {
+            tenant: TenantId::new("demo").unwrap(),
+            pcs_id: PcsId::from_hex(&pcs.pcs_id).unwrap(),
+            commitment: Digest(Sha256::new().chain_update(salt).chain_update(golden()).finalize().into()),
+            accepted: true,
+            escalated: false,
+            code: ReasonCode::ALL[0],
+            d_hat: Decimal::shortest(1.0),
+            d_hat_recomputed: None,
+            coh_star: Decimal::shortest(0.5),
+            r: Decimal::shortest(0.5),
+            budget: Decimal::shortest(0.5),
+            budget_recomputed: None,
+            regime: Regime::Sticky,
+            policy: "1.0.0".into(),
+            policy_hash: zero,
+            params_hash: zero,
+            form: SignatureForm::Canonical,
+            key_id: KeyId::new("aa").unwrap(),
+        }),
+    }
+    .encode();
+    let checkpoint =
+        Checkpoint { origin: signer.name().into(), size: 1, root: leaf_hash(&leaf) }.sign(&signer);
+    let leaf = String::from_utf8(leaf).unwrap();
+    let extra = serde_json::json!({"leaf": leaf, "salt": STANDARD.encode(salt)}).to_string().into_bytes();
+    String::from_utf8(Receipt { extra: Some(extra), index: 0, path: Vec::new(), checkpoint }.encode())
+        .unwrap()
+}
+
+fn signer() -> Signer {
+    Signer::new("localhost/pcs/default", &[9; 32]).unwrap()
 }
 
 #[test]
@@ -69,7 +120,7 @@ fn an_accepted_summary_ends_with_its_receipt_in_a_file() {
         text.starts_with("200 accepted  regime mixed  budget 0.371  D_hat sent 1.008 recomputed 1.008\n"),
         "{text}"
     );
-    assert!(text.contains("entry 0 of 1, saved "), "{text}");
+    assert!(text.contains("proves entry 0 of 1, signature not checked: give --vkey; saved "), "{text}");
     assert!(
         text.ends_with("VERDICT  accepted, durable as entry 7, record 9, judged by policy 1.0.0\n"),
         "{text}"
@@ -121,4 +172,34 @@ fn a_refusal_says_what_to_do() {
         submit(folder.path(), |_, _, _| Some((413, "", "{\"title\":\"too large\"}".into())), golden());
     assert_eq!(report.exit, Exit::Failed);
     assert!(report.verdict.contains("1 MiB"), "{}", report.verdict);
+}
+
+#[test]
+fn a_receipt_is_proved_by_the_logs_key_or_the_exit_code_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let script: Script = |_, path, body| match path {
+        "/v1/pcs/submit" => Some((200, "", answer(body, true))),
+        _ => Some((200, "", receipt())),
+    };
+    let key = |signer: Signer| Some(signer.verifier().vkey());
+    let (report, _) = submit_with(folder.path(), script, golden(), key(signer()));
+    let text = render(&report, Format::Text, false);
+    assert_eq!(report.exit, Exit::Ok, "{text}");
+    assert!(text.contains("proves entry 0 of 1, signed by the given key; saved "), "{text}");
+    assert_eq!(report.data["receipt"]["same_bytes"], true);
+
+    let stranger = Signer::new("localhost/pcs/default", &[8; 32]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (report, _) = submit_with(folder.path(), script, golden(), key(stranger));
+    let text = render(&report, Format::Text, false);
+    assert_eq!(report.exit, Exit::Tampered, "{text}");
+    assert!(text.contains("not signed by the given key"), "{text}");
+    assert!(!folder.path().join("receipts").exists(), "what does not hold is not kept");
+
+    let absent: Script = |_, path, body| match path {
+        "/v1/pcs/submit" => Some((200, "", answer(body, true))),
+        _ => Some((404, "", String::new())),
+    };
+    let (report, _) = submit_with(folder.path(), absent, golden(), key(signer()));
+    assert_eq!(report.exit, Exit::Failed, "asked to prove it, none is not enough");
 }

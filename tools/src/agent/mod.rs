@@ -16,6 +16,7 @@ mod sender;
 pub mod summary;
 pub mod window;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ use self::send::Patience;
 use self::sender::Sender;
 use self::summary::{Recipe, Summary};
 use self::window::{Cut, Cutter, WINDOW_MAX, Window};
+use crate::audit::home::read_vkey;
 use crate::http::Client;
 use crate::keys::{Key, KeyArgs};
 use crate::report::{Fault, Report};
@@ -98,6 +100,12 @@ pub struct Args {
     /// Where submissions go that the server refused for good [default: beside the outbox, .dead.jsonl]
     #[arg(long, value_name = "FILE")]
     pub dead: Option<PathBuf>,
+    /// Fetch the receipt of every summary of this run into this folder, when all are sent
+    #[arg(long, value_name = "DIR")]
+    pub receipts: Option<PathBuf>,
+    /// Check each receipt with the log's public key, given as text or in a file; exit code 2 if one does not hold
+    #[arg(long, value_name = "KEY")]
+    pub vkey: Option<String>,
     /// Tries for one submission before the rest is left in the outbox
     #[arg(long, default_value_t = 5)]
     pub tries: u32,
@@ -143,6 +151,10 @@ pub struct Counts {
     pub dead: u64,
     /// Left in the outbox without an answer.
     pub pending: u64,
+    /// Receipts that were asked for and hold.
+    pub receipts: u64,
+    /// Receipts that were asked for and did not come.
+    pub no_receipt: u64,
     /// Events in the last window, which stays open.
     pub open_events: u64,
 }
@@ -178,6 +190,7 @@ pub fn run_at(args: &Args, ui: Ui, clock: &mut dyn FnMut() -> f64) -> Result<Rep
     };
     recipe.check()?;
     let key = args.key.need()?;
+    let verifier = args.vkey.as_deref().map(read_vkey).transpose()?;
     let mut stream = Stream::open(args)?;
     if args.dry_run {
         return dry_run(args, &recipe, &key, &mut stream, clock);
@@ -203,6 +216,8 @@ pub fn run_at(args: &Args, ui: Ui, clock: &mut dyn FnMut() -> f64) -> Result<Rep
         lost: None,
         counts: Counts::default(),
         rows: Vec::new(),
+        sent: BTreeMap::new(),
+        wrong: None,
         ui,
     };
     sender.resume(clock)?;
@@ -215,6 +230,9 @@ pub fn run_at(args: &Args, ui: Ui, clock: &mut dyn FnMut() -> f64) -> Result<Rep
     sender.counts.events = stream.events;
     sender.counts.bad_rows = stream.bad_rows;
     sender.counts.open_events = stream.cutter.pending() as u64;
+    if args.receipts.is_some() || verifier.is_some() {
+        sender.receipts(args.receipts.as_deref(), verifier.as_ref())?;
+    }
     Ok(sender.report(args, stream.first_bad.as_deref()))
 }
 

@@ -99,6 +99,12 @@ impl Outbox {
         self.by_id.get(pcs_id).and_then(|seq| self.entries.get(seq))
     }
 
+    /// The entry with that number.
+    #[must_use]
+    pub fn entry(&self, seq: u64) -> Option<&Entry> {
+        self.entries.get(&seq)
+    }
+
     /// Entries without an answer, oldest first.
     pub fn unanswered(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values().filter(|entry| entry.acked_at.is_none())

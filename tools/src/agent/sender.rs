@@ -1,8 +1,11 @@
 //! From windows to answered submissions: what is sent, noted, buried, and left for the next run.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::checkpoint::Verifier;
+use engine::leaf::outcome_name;
 use serde_json::{Value, json};
 
 use super::outbox::{Outbox, bury};
@@ -12,8 +15,9 @@ use super::window::Window;
 use super::{Args, Counts};
 use crate::http::{Answer, Client};
 use crate::keys::Key;
-use crate::report::{Exit, Fault, Report, Table};
-use crate::ui::{Ui, thousands};
+use crate::receipt;
+use crate::report::{Exit, Fault, Report, State, Table};
+use crate::ui::{Ui, Unit, thousands};
 
 /// An agent that has its outbox open.
 pub(super) struct Sender {
@@ -27,6 +31,11 @@ pub(super) struct Sender {
     pub(super) lost: Option<String>,
     pub(super) counts: Counts,
     pub(super) rows: Vec<Vec<String>>,
+    /// Summaries of this run that were answered, now or earlier: number in the outbox, and the outcome if it was
+    /// told in this run.
+    pub(super) sent: BTreeMap<u64, Option<&'static str>>,
+    /// The first receipt that does not hold, and why.
+    pub(super) wrong: Option<(String, String)>,
     pub(super) ui: Ui,
 }
 
@@ -61,7 +70,10 @@ impl Sender {
         let pcs_id = summary::id(window, recipe).1;
         if let Some(entry) = self.outbox.find(&pcs_id) {
             // An entry without an answer was sent, or tried, when the run began.
-            self.counts.known += u64::from(entry.acked_at.is_some());
+            if entry.acked_at.is_some() && !self.sent.contains_key(&entry.seq) {
+                self.counts.known += 1;
+                self.sent.insert(entry.seq, None);
+            }
             return Ok(());
         }
         let summary = Summary::of(window, recipe);
@@ -108,27 +120,61 @@ impl Sender {
         if !matches!(outcome, Sent::Unanswered(_)) {
             self.outbox.ack(seq, clock()).map_err(|error| Fault::write(&self.path, error))?;
         }
+        if let Sent::Answered(answer) = &outcome {
+            let conflict = answer.header("idempotent-replayed") == Some("conflict");
+            let accepted = answer.json()["accepted"].as_bool().unwrap_or(false);
+            self.sent.insert(seq, (!conflict).then(|| outcome_name(accepted, answer.status != 200)));
+        }
         self.rows.push(about.row(&status, &entry, &note));
+        Ok(())
+    }
+
+    /// Fetches the receipt of every summary that was answered, checks it and keeps it in `folder`. Stops at the first
+    /// that does not hold.
+    pub(super) fn receipts(
+        &mut self,
+        folder: Option<&Path>,
+        verifier: Option<&Verifier>,
+    ) -> Result<(), Fault> {
+        let sent = std::mem::take(&mut self.sent);
+        let mut progress = self.ui.progress("receipts", sent.len() as u64, Unit::Items("receipts"));
+        for (seq, outcome) in sent {
+            let Some(entry) = self.outbox.entry(seq) else { continue };
+            let id = entry.pcs_id.as_str();
+            progress.add(1);
+            let Ok(bytes) = receipt::fetch(&mut self.client, &self.tenant, &format!("/v1/receipts/{id}"))
+            else {
+                self.counts.no_receipt += 1;
+                continue;
+            };
+            let about = receipt::Sent {
+                tenant: &self.tenant,
+                pcs_id: id,
+                body: Some(entry.payload.as_bytes()),
+                outcome,
+            };
+            if let Err(why) = receipt::check(&bytes, verifier, about) {
+                self.wrong = Some((id.to_owned(), why));
+                break;
+            }
+            if let Some(folder) = folder {
+                receipt::save(folder, id, &bytes)?;
+            }
+            self.counts.receipts += 1;
+        }
+        progress.finish();
         Ok(())
     }
 
     fn answered(&mut self, answer: &Answer) -> (String, String, String) {
         let body = answer.json();
         let accepted = body["accepted"].as_bool().unwrap_or(false);
-        let word = match (answer.status, accepted) {
-            (200, _) => {
-                self.counts.accepted += 1;
-                "accepted"
-            }
-            (_, true) => {
-                self.counts.escalated += 1;
-                "escalated"
-            }
-            (_, false) => {
-                self.counts.rejected += 1;
-                "rejected"
-            }
-        };
+        let word = outcome_name(accepted, answer.status != 200);
+        *match word {
+            "accepted" => &mut self.counts.accepted,
+            "escalated" => &mut self.counts.escalated,
+            _ => &mut self.counts.rejected,
+        } += 1;
         let mut note = body["reason"].as_str().unwrap_or("").to_owned();
         if let Some(kind) = answer.header("idempotent-replayed") {
             self.counts.replayed += 1;
@@ -169,10 +215,17 @@ impl Sender {
             thousands(counts.escalated),
             thousands(counts.rejected)
         )];
+        let proved = if args.vkey.is_some() {
+            "proved by their receipts"
+        } else {
+            "receipts saved, signature not checked"
+        };
         for (count, words) in [
             (counts.known, "answered in an earlier run".to_owned()),
             (counts.dead, format!("refused for good, see {}", self.dead.display())),
             (counts.pending, "without an answer yet".to_owned()),
+            (counts.receipts, proved.to_owned()),
+            (counts.no_receipt, "receipts did not come".to_owned()),
         ] {
             if count > 0 {
                 parts.push(format!("{} {words}", thousands(count)));
@@ -195,9 +248,15 @@ impl Sender {
             "outbox": self.path,
             "dead_letters": self.dead,
             "unreachable": self.lost,
+            "wrong_receipt": self.wrong.as_ref().map(|(id, why)| json!({"pcs_id": id, "why": why})),
         });
-        if counts.pending > 0 || counts.dead > 0 {
+        if counts.pending > 0 || counts.dead > 0 || counts.no_receipt > 0 {
             report.exit = Exit::Failed;
+        }
+        if let Some((id, why)) = &self.wrong {
+            report.exit = Exit::Tampered;
+            report.check("receipt", State::Fail, format!("{id}: {why}"));
+            report.verdict.push_str("; a receipt does not hold: what this server says of its log is not so");
         }
         report
     }

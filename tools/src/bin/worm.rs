@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::worm::{export, prove, tamper, verify};
+use tools::worm::{check, export, prove, tamper, verify};
 
 /// Checks an FLK log: nothing it says is believed, everything is computed again
 ///
@@ -24,6 +24,7 @@ enum Command {
     Verify(verify::Args),
     Get(prove::GetArgs),
     Prove(prove::ProveArgs),
+    Check(check::Args),
     Export(export::Args),
     /// Shows on a copy that a change is found
     #[command(subcommand)]
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args, ui),
         Command::Get(args) => prove::get(args, ui),
         Command::Prove(args) => prove::prove(args, ui),
+        Command::Check(args) => check::run(args),
         Command::Export(args) => export::run(args, ui),
         Command::Demo(Demo::Tamper(args)) => tamper::run(args, ui),
     };

@@ -4,14 +4,11 @@ use std::path::{Path, PathBuf};
 
 use engine::checkpoint::Receipt;
 use engine::leaf::{Leaf, What, outcome_name};
-use engine::log::Digest;
 use engine::summary::PcsId;
-use engine::tree::inclusion_proof;
 use serde_json::{Value, json};
 
 use super::export::{region, write};
-use super::lines::Place;
-use super::tree::{Nodes, insist, pass};
+use super::find::{Finds, Found, Want, find};
 use crate::audit::home::{Home, HomeArgs, read_checkpoint};
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::{Ui, thousands};
@@ -49,13 +46,6 @@ pub struct GetArgs {
     pub region: Option<String>,
 }
 
-/// An entry found in the WORM files.
-struct Found {
-    seq: u64,
-    line: Vec<u8>,
-    place: Place,
-}
-
 fn read_id(text: &str) -> Result<PcsId, Fault> {
     PcsId::from_hex(text).ok_or_else(|| {
         Fault::new(
@@ -67,35 +57,6 @@ fn read_id(text: &str) -> Result<PcsId, Fault> {
     })
 }
 
-/// The id's text as it stands in a leaf.
-fn needle(id: &PcsId) -> Vec<u8> {
-    format!("\"pcs_id\":\"{id}\"").into_bytes()
-}
-
-fn contains(line: &[u8], needle: &[u8]) -> bool {
-    line.windows(needle.len()).any(|bytes| bytes == needle)
-}
-
-/// One pass over the signed entries: those `want` accepts, and the nodes that prove entry `seq` if it is known
-/// beforehand.
-fn search(
-    home: &Home,
-    size: u64,
-    ui: Ui,
-    nodes: &mut Nodes,
-    want: &dyn Fn(u64, &[u8]) -> bool,
-) -> Result<(Vec<Found>, Digest), Fault> {
-    let mut found = Vec::new();
-    let mut each = |seq: u64, line: &[u8], place: &Place, _: &[(u8, u64, Digest)]| {
-        if want(seq, line) {
-            found.push(Found { seq, line: line.to_vec(), place: place.clone() });
-        }
-        Ok(())
-    };
-    let root = pass(&home.worm(), size, ui, nodes, &mut each)?;
-    Ok((found, root))
-}
-
 /// Proves one entry under the newest checkpoint.
 ///
 /// # Errors
@@ -105,27 +66,20 @@ pub fn prove(args: &ProveArgs, ui: Ui) -> Result<Report, Fault> {
     let region = region(&home, args.region.as_ref())?;
     let (note, signed) = read_checkpoint(&home.checkpoint(&region))?;
     let size = signed.checkpoint.size;
-    let (seq, name) = match (&args.pcs_id, args.seq) {
+    let (found, name) = match (&args.pcs_id, args.seq) {
         (Some(text), _) => {
             let id = read_id(text)?;
-            let needle = needle(&id);
-            let first = |_: u64, line: &[u8]| contains(line, &needle) && is_first(line);
-            let (found, _) = search(&home, size, ui, &mut Nodes::default(), &first)?;
-            let found = found.into_iter().next_back().ok_or_else(|| absent(&home, text, size))?;
-            (found.seq, text.clone())
+            (find(&home, &region, &signed, Want::First(&id), ui)?, text.clone())
         }
-        (None, Some(seq)) if seq < size => (seq, seq.to_string()),
+        (None, Some(seq)) if seq < size => {
+            (find(&home, &region, &signed, Want::Seq(seq), ui)?, seq.to_string())
+        }
         (None, other) => return Err(absent(&home, &other.unwrap_or_default().to_string(), size)),
     };
-    let mut nodes = Nodes::default();
-    nodes.want_inclusion(seq, size);
-    let (found, root) = search(&home, size, ui, &mut nodes, &|at, _| at == seq)?;
-    insist(&signed, root, &home.worm())?;
-    let defect = || Fault::new("cannot prove an entry", seq, "a node is missing", "report this as a defect");
-    let path = inclusion_proof(seq, size, &mut nodes).map_err(|_| defect())?;
-    let entry = found.into_iter().next().ok_or_else(defect)?;
-    let hashes = path.len();
-    let receipt = Receipt { extra: None, index: seq, path, checkpoint: note };
+    let entry = found.found.into_iter().next().ok_or_else(|| absent(&home, &name, size))?;
+    let seq = entry.seq;
+    let hashes = entry.path.len();
+    let receipt = Receipt { extra: None, index: seq, path: entry.path, checkpoint: note };
     let proof_file = args.out.join(format!("{name}.tlog-proof"));
     let entry_file = args.out.join(format!("{name}.entry"));
     write(&proof_file, &receipt.encode())?;
@@ -151,11 +105,6 @@ pub fn prove(args: &ProveArgs, ui: Ui) -> Result<Report, Fault> {
     Ok(report)
 }
 
-/// Whether a leaf is a summary's first submission, not a later conflict.
-fn is_first(line: &[u8]) -> bool {
-    Leaf::parse(line).is_ok_and(|leaf| matches!(leaf.what, What::Pcs(_)))
-}
-
 fn absent(home: &Home, what: &str, size: u64) -> Fault {
     let why = format!("none of the {} signed entries is it", thousands(size));
     Fault::new(
@@ -175,10 +124,7 @@ pub fn get(args: &GetArgs, ui: Ui) -> Result<Report, Fault> {
     let region = region(&home, args.region.as_ref())?;
     let (_, signed) = read_checkpoint(&home.checkpoint(&region))?;
     let id = read_id(&args.pcs_id)?;
-    let needle = needle(&id);
-    let (found, root) =
-        search(&home, signed.checkpoint.size, ui, &mut Nodes::default(), &|_, line| contains(line, &needle))?;
-    insist(&signed, root, &home.worm())?;
+    let Finds { found, more } = find(&home, &region, &signed, Want::All(&id), ui)?;
     if found.is_empty() {
         return Err(absent(&home, &args.pcs_id, signed.checkpoint.size));
     }
@@ -199,11 +145,18 @@ pub fn get(args: &GetArgs, ui: Ui) -> Result<Report, Fault> {
         entries.push(json!({"seq": entry.seq, "leaf": serde_json::from_slice::<Value>(&entry.line).unwrap_or(Value::Null),
             "file": entry.place.path, "offset": entry.place.offset}));
     }
-    report.data =
-        json!({"pcs_id": args.pcs_id, "entries": entries, "checkpoint_size": signed.checkpoint.size});
+    if more > 0 {
+        report.lines.push(format!("  and {} more entries that are not shown", thousands(more)));
+    }
+    report.data = json!({"pcs_id": args.pcs_id, "entries": entries, "not_shown": more,
+        "checkpoint_size": signed.checkpoint.size});
     report.verdict = format!(
         "{} under the checkpoint over {} entries; receipt: worm prove {} {id}",
-        if found.len() == 1 { "one entry".to_owned() } else { format!("{} entries", found.len()) },
+        if found.len() == 1 {
+            "one entry".to_owned()
+        } else {
+            format!("{} entries", thousands(found.len() as u64 + more))
+        },
         thousands(signed.checkpoint.size),
         args.home.dir.display()
     );
@@ -283,10 +236,12 @@ mod tests {
     }
 
     fn first_id(world: &World, nth: usize) -> (u64, String) {
-        let mut firsts = world.leaves.iter().enumerate().filter(|(_, (_, leaf))| is_first(leaf));
-        let (seq, (_, leaf)) = firsts.nth(nth).unwrap();
-        let Ok(Leaf { what: What::Pcs(pcs), .. }) = Leaf::parse(leaf) else { panic!() };
-        (seq as u64, pcs.pcs_id.to_string())
+        let mut firsts =
+            world.leaves.iter().enumerate().filter_map(|(seq, (_, leaf))| match Leaf::parse(leaf) {
+                Ok(Leaf { what: What::Pcs(pcs), .. }) => Some((seq as u64, pcs.pcs_id.to_string())),
+                _ => None,
+            });
+        firsts.nth(nth).unwrap()
     }
 
     #[test]
@@ -328,8 +283,9 @@ mod tests {
         let folder = data(&world);
         let file = super::super::lines::files(&folder.path().join("worm")).unwrap().remove(0);
         let mut bytes = std::fs::read(&file).unwrap();
-        let at = bytes.len() / 2;
-        bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+        let lines: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').collect();
+        let at = (lines[2]..lines[3]).find(|at| bytes[*at].is_ascii_digit()).unwrap();
+        bytes[at] ^= 1;
         std::fs::write(&file, bytes).unwrap();
         let args = ProveArgs {
             home: HomeArgs::of(folder.path()),
@@ -343,6 +299,40 @@ mod tests {
         let other = super::super::lines::files(&folder.path().join("worm")).unwrap();
         other.iter().for_each(|path| std::fs::remove_file(path).unwrap());
         assert_eq!(prove(&args, Ui::quiet()).unwrap_err().exit, Exit::Missing);
+    }
+
+    #[test]
+    fn one_file_and_the_tiles_are_enough_for_an_entry_and_hints_are_not_believed() {
+        let world = World::busy(60);
+        let folder = data(&world);
+        let files = super::super::lines::files(&folder.path().join("worm")).unwrap();
+        assert!(files.len() > 2, "{} files", files.len());
+        let args = ProveArgs {
+            home: HomeArgs::of(folder.path()),
+            pcs_id: None,
+            seq: Some(1),
+            region: None,
+            out: folder.path().join("p"),
+        };
+        // Nothing of the last file is read, not even that it is no WORM file.
+        let last = files.last().unwrap();
+        let whole = std::fs::read(last).unwrap();
+        std::fs::write(last, b"nothing").unwrap();
+        prove(&args, Ui::quiet()).unwrap();
+        std::fs::write(last, whole).unwrap();
+        // A `.root` that sends the search past the entry, and a tile that is none, cost only time.
+        let wanted = ProveArgs { seq: Some(world.leaves.len() as u64 - 3), ..args };
+        std::fs::write(files[0].with_extension("root"), "{\"first\":0,\"count\":1}").unwrap();
+        prove(&wanted, Ui::quiet()).unwrap();
+        let region = Home::open(&HomeArgs::of(folder.path())).unwrap().regions().remove(0);
+        let size = engine::checkpoint::Signed::parse(&world.checkpoint).unwrap().checkpoint.size;
+        for tile in engine::tree::tiles::new_tiles(0, size) {
+            std::fs::write(folder.path().join("tlog").join(&region).join(tile.path()), [1; 32]).unwrap();
+        }
+        prove(&wanted, Ui::quiet()).unwrap();
+        let proof = std::fs::read(wanted.out.join(format!("{}.tlog-proof", wanted.seq.unwrap()))).unwrap();
+        let entry = std::fs::read(wanted.out.join(format!("{}.entry", wanted.seq.unwrap()))).unwrap();
+        Receipt::parse(&proof).unwrap().verify(&entry, &world.signer.verifier()).unwrap();
     }
 
     #[test]
