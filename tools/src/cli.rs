@@ -10,10 +10,19 @@ use crate::ui::{Ui, colour};
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Output {
     /// The same as -w json
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     pub json: bool,
-    /// How to print the result
-    #[arg(short = 'w', long = "write-out", value_enum, default_value_t = Format::Text, global = true)]
+    /// How to print the result: text, table or json
+    #[arg(
+        short = 'w',
+        long = "write-out",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = Format::Text,
+        hide_possible_values = true,
+        global = true,
+        help_heading = "Output"
+    )]
     pub write_out: Format,
 }
 
@@ -66,12 +75,24 @@ pub fn parse<C: clap::Parser>() -> C {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Server {
     /// The server
-    #[arg(long, env = "FLK_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "FLK_URL",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:8080",
+        help_heading = "Server"
+    )]
     pub url: String,
     /// The tenant
-    #[arg(long, env = "FLK_TENANT", default_value = "default")]
+    #[arg(
+        long,
+        env = "FLK_TENANT",
+        hide_env_values = true,
+        default_value = "default",
+        help_heading = "Server"
+    )]
     pub tenant: String,
     /// Seconds to wait for one answer
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, help_heading = "Server")]
     pub timeout: u64,
 }

@@ -21,11 +21,11 @@ const KEY_FILE_MAX: u64 = 4096;
 /// Which key a command signs with.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct KeyArgs {
-    /// File that holds an HMAC secret as text; one newline at its end does not belong to it
-    #[arg(long, value_name = "FILE", conflicts_with = "ed25519_key")]
+    /// File that holds an HMAC secret as text, without one newline at its end; or put it into PCS_HMAC_KEY
+    #[arg(long, value_name = "FILE", conflicts_with = "ed25519_key", help_heading = "Key")]
     pub hmac_key: Option<PathBuf>,
     /// File that holds an Ed25519 private key: 32 bytes in base64
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Key")]
     pub ed25519_key: Option<PathBuf>,
 }
 

@@ -33,6 +33,8 @@ pub struct Sent<'a> {
     pub body: Option<&'a [u8]>,
     /// `accepted`, `escalated` or `rejected`, if the server's answer is at hand.
     pub outcome: Option<&'a str>,
+    /// Whether the server said that these bytes were the first under their id.
+    pub first: bool,
 }
 
 /// A receipt that holds.
@@ -92,7 +94,11 @@ fn about(pcs: &Pcs<'_>, extra: &Value, sent: Sent<'_>) -> Result<bool, String> {
     let Some(body) = sent.body else { return Ok(false) };
     let salt = BASE64.decode(extra["salt"].as_str().unwrap_or_default()).unwrap_or_default();
     let commitment: [u8; 32] = Sha256::new().chain_update(&salt).chain_update(body).finalize().into();
-    Ok(commitment == pcs.commitment.0)
+    let same = commitment == pcs.commitment.0;
+    if sent.first && !same {
+        return Err("the entry does not hold the bytes that were sent".into());
+    }
+    Ok(same)
 }
 
 /// Fetches the receipt at `path`, waiting for the checkpoint that covers its entry.
@@ -159,13 +165,16 @@ mod tests {
         let world = World::busy(20);
         let (good, id, body) = receipt(&world);
         let key = world.signer.verifier();
-        let sent = Sent { tenant: "demo", pcs_id: &id, body: Some(&body), outcome: Some("accepted") };
+        let sent =
+            Sent { tenant: "demo", pcs_id: &id, body: Some(&body), outcome: Some("accepted"), first: true };
         let held = check(&good.encode(), Some(&key), sent).unwrap();
         assert!(held.same_bytes && held.index == good.index && held.size > 20, "{held:?}");
-        assert!(!check(&good.encode(), Some(&key), Sent { body: Some(b"{}"), ..sent }).unwrap().same_bytes);
+        let other_bytes = Sent { body: Some(b"{}"), first: false, ..sent };
+        assert!(!check(&good.encode(), Some(&key), other_bytes).unwrap().same_bytes);
 
         let other = "0".repeat(64);
         let why = |receipt: &Receipt, sent| check(&receipt.encode(), Some(&key), sent).unwrap_err();
+        assert!(why(&good, Sent { first: true, ..other_bytes }).contains("does not hold the bytes"));
         assert!(why(&good, Sent { outcome: Some("rejected"), ..sent }).contains("said rejected"));
         assert!(why(&good, Sent { tenant: "other", ..sent }).contains("not the one sent"));
         assert!(why(&good, Sent { pcs_id: &other, ..sent }).contains("not the one sent"));

@@ -38,7 +38,8 @@ use crate::ui::Ui;
 
 /// Summarises a stream of events and submits the summaries
 ///
-/// Windows that were answered before are not sent again: the outbox remembers them.
+/// Windows that were answered before are not sent again: the outbox remembers them. Exit codes: 0 every window was
+/// answered, 1 some were refused for good or wait for an answer, 2 a receipt does not hold.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The stream: a CSV file with a header or an NDJSON file; - for standard input
@@ -106,7 +107,7 @@ pub struct Args {
     /// Check each receipt with the log's public key, given as text or in a file; exit code 2 if one does not hold
     #[arg(long, value_name = "KEY")]
     pub vkey: Option<String>,
-    /// Tries for one submission before the rest is left in the outbox
+    /// Tries for each submission, with growing waits, before the rest is left in the outbox
     #[arg(long, default_value_t = 5)]
     pub tries: u32,
 }

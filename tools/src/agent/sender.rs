@@ -32,8 +32,8 @@ pub(super) struct Sender {
     pub(super) counts: Counts,
     pub(super) rows: Vec<Vec<String>>,
     /// Summaries of this run that were answered, now or earlier: number in the outbox, and the outcome if it was
-    /// told in this run.
-    pub(super) sent: BTreeMap<u64, Option<&'static str>>,
+    /// told in this run, and whether the bytes were said to be the first.
+    pub(super) sent: BTreeMap<u64, (Option<&'static str>, bool)>,
     /// The first receipt that does not hold, and why.
     pub(super) wrong: Option<(String, String)>,
     pub(super) ui: Ui,
@@ -72,7 +72,7 @@ impl Sender {
             // An entry without an answer was sent, or tried, when the run began.
             if entry.acked_at.is_some() && !self.sent.contains_key(&entry.seq) {
                 self.counts.known += 1;
-                self.sent.insert(entry.seq, None);
+                self.sent.insert(entry.seq, (None, false));
             }
             return Ok(());
         }
@@ -121,9 +121,10 @@ impl Sender {
             self.outbox.ack(seq, clock()).map_err(|error| Fault::write(&self.path, error))?;
         }
         if let Sent::Answered(answer) = &outcome {
-            let conflict = answer.header("idempotent-replayed") == Some("conflict");
+            let replayed = answer.header("idempotent-replayed");
             let accepted = answer.json()["accepted"].as_bool().unwrap_or(false);
-            self.sent.insert(seq, (!conflict).then(|| outcome_name(accepted, answer.status != 200)));
+            let told = (replayed != Some("conflict")).then(|| outcome_name(accepted, answer.status != 200));
+            self.sent.insert(seq, (told, replayed.is_none()));
         }
         self.rows.push(about.row(&status, &entry, &note));
         Ok(())
@@ -138,7 +139,7 @@ impl Sender {
     ) -> Result<(), Fault> {
         let sent = std::mem::take(&mut self.sent);
         let mut progress = self.ui.progress("receipts", sent.len() as u64, Unit::Items("receipts"));
-        for (seq, outcome) in sent {
+        for (seq, (outcome, first)) in sent {
             let Some(entry) = self.outbox.entry(seq) else { continue };
             let id = entry.pcs_id.as_str();
             progress.add(1);
@@ -152,6 +153,7 @@ impl Sender {
                 pcs_id: id,
                 body: Some(entry.payload.as_bytes()),
                 outcome,
+                first,
             };
             if let Err(why) = receipt::check(&bytes, verifier, about) {
                 self.wrong = Some((id.to_owned(), why));

@@ -123,6 +123,7 @@ impl Outcome {
         self.replayed += other.replayed;
         self.broken += other.broken;
         self.bytes += other.bytes;
+        self.elapsed = self.elapsed.max(other.elapsed);
         self.ran_out |= other.ran_out;
         for (status, count) in other.statuses {
             self.status(status, count);
@@ -165,7 +166,11 @@ pub fn run(load: &Load, requests: &dyn Requests, tick: &mut dyn FnMut(u64)) -> i
                 let connections =
                     load.connections / threads + usize::from(thread < load.connections % threads);
                 let shared = &shared;
-                scope.spawn(move || drive(shared, connections, thread))
+                scope.spawn(move || {
+                    let mut outcome = drive(shared, connections, thread)?;
+                    outcome.elapsed = shared.start.elapsed();
+                    Ok::<_, io::Error>(outcome)
+                })
             })
             .collect();
         while !workers.iter().all(|worker| worker.is_finished()) {
@@ -176,7 +181,7 @@ pub fn run(load: &Load, requests: &dyn Requests, tick: &mut dyn FnMut(u64)) -> i
         for worker in workers {
             outcome.merge(worker.join().map_err(|_| io::Error::other("a load thread stopped on a bug"))??);
         }
-        outcome.elapsed = (shared.start.elapsed().min(load.time)).saturating_sub(load.warm_up);
+        outcome.elapsed = outcome.elapsed.min(load.time).saturating_sub(load.warm_up);
         Ok(outcome)
     })
 }

@@ -1,11 +1,13 @@
 //! `flk bench`: how fast a server takes submissions, and the parts that a benchmark suite builds on.
 //!
 //! Bodies are made and signed before the clock starts. The load is closed-loop over keep-alive connections: each
-//! sends the next request when the last is answered. How fast the same machine could be at all is not said here; a
-//! suite that compares is in `tests/bench`.
+//! sends the next request when the last is answered. Then the same load goes to an echo on the same machine, because
+//! only the ratio of the two says something about the server. The server's syncs are counted: without them, or with
+//! syncs faster than any disk, there is no result. A suite that compares with other systems is in `tests/bench`.
 
 pub mod answer;
 pub mod bodies;
+pub mod echo;
 pub mod epoll;
 pub mod html;
 pub mod load;
@@ -14,19 +16,25 @@ use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 
 use self::bodies::{Bodies, Plan};
+use self::echo::Echo;
 use self::load::{Load, Outcome};
+use crate::agent::send::{self, Patience, Sent};
 use crate::cli::Server;
 use crate::http::{Base, Client};
-use crate::keys::KeyArgs;
+use crate::keys::{Key, KeyArgs};
 use crate::report::{Exit, Fault, Report, Table};
 use crate::ui::{Ui, Unit, thousands};
 
 /// Measures how fast a server takes submissions
 ///
-/// The tenant's rate limit applies: give a tenant that may be loaded. What is submitted stays in the log.
+/// The tenant's rate limit applies: give a tenant that may be loaded. What is submitted stays in the log. The server's
+/// syncs are read from /metrics, with FLK_METRICS_USER and FLK_METRICS_PASS where it asks for them. Exit codes: 0 a result,
+/// 1 none: nothing was made durable, records were refused, or the server was not reached.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -59,6 +67,9 @@ pub struct Args {
     /// Requests per second over all connections, instead of as many as are answered
     #[arg(long)]
     pub rate: Option<f64>,
+    /// Do not measure the echo on this machine that the result is compared with
+    #[arg(long)]
+    pub no_echo: bool,
     /// Write a report with histogram and timeline to this file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -87,9 +98,11 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         path: format!("{}/v1/pcs/{}", base.prefix, if args.batch > 1 { "batch" } else { "submit" }),
         run: u64::from_le_bytes(*crate::keys::random32()?.first_chunk().unwrap_or(&[0; 8])),
     };
+    let before = syncs(&mut client)?;
+    probe(&mut client, args, &plan, &key)?;
     ui.say(&format!("signing {} bodies ({})", thousands(args.bodies), key.algorithm()));
     let bodies = Bodies::make(plan, &key);
-    let load = Load {
+    let mut load = Load {
         to: address,
         connections: args.connections as usize,
         threads: args.threads as usize,
@@ -97,64 +110,145 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         warm_up: Duration::from_secs_f64(args.warm_up.clamp(0.0, 3600.0)),
         rate: args.rate,
     };
-    let before = syncs(&mut client);
-    let mut progress = ui.progress("bench", 0, Unit::Items("records"));
+    let outcome = measure("bench", &load, &bodies, ui).map_err(|error| unreachable(error.to_string()))?;
+    let after = syncs(&mut client)?;
+    // A remote server has other cores: an echo here would be no measure for it.
+    let echo = if args.no_echo || !address.ip().is_loopback() {
+        None
+    } else {
+        let cannot =
+            |error: std::io::Error| Fault::new("cannot measure the echo", "127.0.0.1", error, "--no-echo");
+        let echo = Echo::start().map_err(cannot)?;
+        load.to = echo.address();
+        load.time = load.time.min(load.warm_up + ECHO_TIME);
+        Some(measure("echo", &load, &bodies, ui).map_err(cannot)?)
+    };
+    report(args, &outcome, echo.as_ref(), (after.0.saturating_sub(before.0), after.1 - before.1))
+}
+
+fn measure(what: &'static str, load: &Load, bodies: &Bodies, ui: Ui) -> std::io::Result<Outcome> {
+    let mut progress = ui.progress(what, 0, Unit::Items("records"));
     let mut seen = 0;
-    let outcome = load::run(&load, &bodies, &mut |answered| {
+    let outcome = load::run(load, bodies, &mut |answered| {
         progress.add(answered.saturating_sub(seen));
         seen = answered;
-    })
-    .map_err(|error| unreachable(error.to_string()))?;
+    });
     progress.finish();
-    let after = syncs(&mut client);
-    report(args, &outcome, before.zip(after))
+    outcome
 }
+
+/// Submits one record, so that a wrong key, tenant or route is told in words instead of measured.
+fn probe(client: &mut Client, args: &Args, plan: &Plan, key: &Key) -> Result<(), Fault> {
+    let one = Plan { bodies: 1, batch: 1, run: !plan.run, ..plan.clone() };
+    let mut body = Vec::new();
+    Bodies::make(one, key).body(0, &mut body);
+    let tenant = args.server.tenant.as_str();
+    let patience = Patience { tries: 1, ..Patience::default() };
+    let why = match send::send(client, tenant, false, &body, patience, &mut |_, _| {}) {
+        Sent::Answered(_) => return Ok(()),
+        Sent::Refused(answer) => {
+            let said = answer.json();
+            let text = |name: &str| said[name].as_str().map(|text| format!(": {text}")).unwrap_or_default();
+            format!("{}{}{}", answer.status, text("title"), text("detail"))
+        }
+        Sent::Unanswered(why) => why,
+    };
+    let next = "check --tenant and the key: flk submit says more about a refusal";
+    Err(Fault::new(
+        "the server does not take what would be sent",
+        format!("{}, tenant {tenant}", args.server.url),
+        why,
+        next,
+    ))
+}
+
+/// Seconds an echo is measured at most: it has no disk whose mood could change.
+const ECHO_TIME: Duration = Duration::from_secs(5);
 
 /// Syncs of the server's log so far and the seconds spent in them, from its metrics.
-fn syncs(client: &mut Client) -> Option<(u64, f64)> {
-    let page = client.get("/metrics").ok().filter(|answer| answer.status == 200)?;
-    let text = String::from_utf8(page.body).ok()?;
-    let of = |name: &str| {
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<f64>().ok())
+fn syncs(client: &mut Client) -> Result<Syncs, Fault> {
+    let of = |name: &str| std::env::var(name).unwrap_or_default();
+    let basic = BASE64.encode(format!("{}:{}", of("FLK_METRICS_USER"), of("FLK_METRICS_PASS")));
+    let headers = [("authorization", format!("Basic {basic}"))];
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let none = of("FLK_METRICS_USER").is_empty();
+    let page = client.request("GET", "/metrics", if none { &[] } else { &headers }, &[]);
+    let cannot = |why: String| {
+        let next = "set FLK_METRICS_USER and FLK_METRICS_PASS if the server asks for them";
+        Fault::new("cannot count the syncs of the server's log", "/metrics", why, next)
     };
-    Some((of("flk_log_sync_seconds_count")? as u64, of("flk_log_sync_seconds_sum")?))
+    let page = page.map_err(|error| cannot(error.to_string()))?;
+    if page.status != 200 {
+        return Err(cannot(format!("the server answered {}", page.status)));
+    }
+    let text = String::from_utf8_lossy(&page.body);
+    let of = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.trim().parse::<f64>().ok())
+            .ok_or_else(|| cannot(format!("no {name} in it")))
+    };
+    Ok((of("flk_log_sync_seconds_count")? as u64, of("flk_log_sync_seconds_sum")?))
 }
 
+/// How many, and seconds in all.
 type Syncs = (u64, f64);
 
-fn report(args: &Args, outcome: &Outcome, syncs: Option<(Syncs, Syncs)>) -> Result<Report, Fault> {
+fn report(args: &Args, outcome: &Outcome, echo: Option<&Outcome>, synced: Syncs) -> Result<Report, Fault> {
     let mut report = Report::new("flk bench");
+    if let Some(why) = undurable(outcome, synced) {
+        report.exit = Exit::Failed;
+        report.data = json!({"syncs": synced.0, "why_no_result": why});
+        report.verdict = format!("no result: {why}");
+        return Ok(report);
+    }
     let mut rows: Vec<Vec<String>> =
         html::numbers(outcome).into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
-    let synced = syncs.map(|((count, time), (later, longer))| (later.saturating_sub(count), longer - time));
-    if let Some((count, time)) = synced {
-        let mean = if count > 0 { html::nanos((time / count as f64 * 1e9) as u64) } else { "-".into() };
-        rows.push(vec!["syncs of the server's log".into(), format!("{}, {mean} each", thousands(count))]);
+    let (count, time) = synced;
+    rows.push(vec![
+        "syncs of the server's log".into(),
+        format!("{}, {} each", thousands(count), html::nanos((time / count.max(1) as f64 * 1e9) as u64)),
+    ]);
+    let quantile = |outcome: &Outcome, q| outcome.latency.value_at_quantile(q);
+    let mut compared = String::new();
+    if let Some(echo) = echo {
+        let ratio = outcome.rate() / echo.rate().max(1e-9);
+        rows.push(vec![
+            "echo on this machine".into(),
+            format!(
+                "{}/s, p50 {}, p99 {}",
+                thousands(echo.rate() as u64),
+                html::nanos(quantile(echo, 0.5)),
+                html::nanos(quantile(echo, 0.99))
+            ),
+        ]);
+        rows.push(vec!["of the echo's rate".into(), format!("{ratio:.2}")]);
+        compared = format!(" ({ratio:.2} of an echo)");
     }
     report.table = Some(Table { headings: vec!["WHAT", "HOW MUCH"], rows: rows.clone() });
-    let quantile = |q| outcome.latency.value_at_quantile(q);
     report.data = json!({
         "records_per_second": outcome.rate(),
         "records": outcome.records,
         "requests": outcome.requests,
         "seconds": outcome.elapsed.as_secs_f64(),
-        "p50_ns": quantile(0.5), "p99_ns": quantile(0.99), "p999_ns": quantile(0.999), "max_ns": outcome.latency.max(),
+        "p50_ns": quantile(outcome, 0.5), "p99_ns": quantile(outcome, 0.99), "p999_ns": quantile(outcome, 0.999),
+        "max_ns": outcome.latency.max(),
         "refused": outcome.refused, "replayed": outcome.replayed, "broken": outcome.broken,
         "statuses": outcome.statuses.iter().map(|(status, count)| (status.to_string(), json!(count))).collect::<serde_json::Map<_, _>>(),
-        "syncs": synced.map(|(count, _)| count),
+        "syncs": count, "sync_seconds": time,
+        "echo_records_per_second": echo.map(Outcome::rate), "echo_p99_ns": echo.map(|echo| quantile(echo, 0.99)),
         "connections": args.connections, "threads": args.threads, "batch": args.batch, "ran_out": outcome.ran_out,
     });
     report.verdict = format!(
-        "{} records/s, p50 {}, p99 {}, p99.9 {}",
+        "{} records/s{compared}, p50 {}, p99 {}, p99.9 {}",
         thousands(outcome.rate() as u64),
-        html::nanos(quantile(0.5)),
-        html::nanos(quantile(0.99)),
-        html::nanos(quantile(0.999))
+        html::nanos(quantile(outcome, 0.5)),
+        html::nanos(quantile(outcome, 0.99)),
+        html::nanos(quantile(outcome, 0.999))
     );
     if outcome.ran_out {
         report.lines.push("the bodies were used up before the time: give more with --bodies".into());
     }
-    let doubt = doubts(outcome, synced);
+    let doubt = doubts(outcome);
     if !doubt.is_empty() {
         report.exit = Exit::Failed;
         report.verdict = format!("no result: {}", doubt.join("; "));
@@ -167,6 +261,9 @@ fn report(args: &Args, outcome: &Outcome, syncs: Option<(Syncs, Syncs)>) -> Resu
             ("records of a request", args.batch.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value));
+        let own =
+            rows.into_iter().skip(html::numbers(outcome).len()).map(|mut row| (row.remove(0), row.remove(0)));
+        let facts: Vec<(String, String)> = facts.into_iter().chain(own).collect();
         std::fs::write(path, html::page("flk bench", &facts, outcome))
             .map_err(|error| Fault::write(path, error))?;
         report.lines.push(format!("report  {}", path.display()));
@@ -174,8 +271,19 @@ fn report(args: &Args, outcome: &Outcome, syncs: Option<(Syncs, Syncs)>) -> Resu
     Ok(report)
 }
 
+/// Why no number may be printed at all: nothing was made durable.
+fn undurable(outcome: &Outcome, (count, time): Syncs) -> Option<String> {
+    if count == 0 {
+        let recorded = thousands(outcome.records);
+        return Some(format!("the server's log made no sync while {recorded} records were answered"));
+    }
+    // No disk that keeps what it promises syncs in less.
+    let fast = time / (count as f64) < 5e-6;
+    fast.then(|| format!("{} syncs took under 5 us each, so nothing was made durable", thousands(count)))
+}
+
 /// Why the numbers would mislead.
-fn doubts(outcome: &Outcome, synced: Option<Syncs>) -> Vec<String> {
+fn doubts(outcome: &Outcome) -> Vec<String> {
     let mut doubts = Vec::new();
     if outcome.records == 0 {
         doubts.push("nothing was recorded".to_owned());
@@ -194,20 +302,25 @@ fn doubts(outcome: &Outcome, synced: Option<Syncs>) -> Vec<String> {
     if outcome.broken > 0 {
         doubts.push(format!("{} connections broke", thousands(outcome.broken)));
     }
-    match synced {
-        Some((0, _)) if outcome.records > 0 => doubts.push("the server's log made no sync".into()),
-        // No disk that keeps what it promises syncs in less.
-        Some((count, time)) if time / (count.max(1) as f64) < 5e-6 && count > 0 => {
-            doubts.push("a sync took under 5 us, so nothing was made durable".into());
-        }
-        _ => {}
-    }
     doubts
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::report::{Format, render};
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args() -> Args {
+        Line::parse_from(["bench"]).args
+    }
 
     #[test]
     fn a_run_that_promises_nothing_has_no_result() {
@@ -233,9 +346,16 @@ mod tests {
         let outcome = load::run(&load, &load::Prepared { requests }, &mut |_| {}).unwrap();
         answering.join().unwrap();
         assert_eq!((outcome.records, outcome.refused), (20, 0));
-        assert_eq!(doubts(&outcome, Some((20, 0.002))), Vec::<String>::new());
-        assert_eq!(doubts(&outcome, Some((0, 0.0))), ["the server's log made no sync"]);
-        assert!(doubts(&outcome, Some((20, 0.000_02)))[0].contains("5 us"));
+        assert_eq!((undurable(&outcome, (20, 0.002)), doubts(&outcome)), (None, Vec::new()));
+        assert!(undurable(&outcome, (0, 0.0)).unwrap().contains("made no sync"));
+        assert!(undurable(&outcome, (20, 0.000_02)).unwrap().contains("5 us"));
+        let silent = report(&args(), &outcome, None, (0, 0.0)).unwrap();
+        let text = render(&silent, Format::Text, false);
+        assert_eq!((silent.exit, text.lines().count()), (Exit::Failed, 1), "no number is printed: {text}");
+        assert!(silent.data["records_per_second"].is_null());
+        let result = report(&args(), &outcome, Some(&outcome), (20, 0.002)).unwrap();
+        assert_eq!(result.exit, Exit::Ok);
+        assert!(result.verdict.contains("(1.00 of an echo)"), "{}", result.verdict);
         let page = html::page("a <b>", &[("x".into(), "&".into())], &outcome);
         assert!(page.contains("a &lt;b&gt;") && page.contains("<svg") && !page.contains("http"), "{page}");
     }

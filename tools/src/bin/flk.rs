@@ -7,6 +7,9 @@ use tools::cli::{Output, finish, parse};
 use tools::{agent, bench, doctor, keygen, replay, sign, submit};
 
 /// Submits to, watches and measures an FLK log
+///
+/// Exit codes: 0 all is well, 1 usage, input/output, a refusal or work left over, 2 bytes or digests are not what they
+/// must be, 3 data missing.
 #[derive(Parser)]
 #[command(name = "flk", version, max_term_width = 100)]
 struct Cli {
