@@ -105,7 +105,11 @@ pub fn rows(context: &Context) -> Vec<Row> {
     let mut rows = Vec::new();
     for (prefer, name) in [(Prefer::Auto, "default disk"), (Prefer::Posix, "pwrite + fdatasync")] {
         for (clients, bound) in bounds {
-            let what = format!("append, {name}, C={clients}");
+            let what = format!("append, {name}, C={clients};");
+            if context.only.as_ref().is_some_and(|only| !what.contains(only)) {
+                continue;
+            }
+            let what = what.trim_end_matches(';').to_owned();
             let appends = Appends { context, prefer };
             let measured = context.device.flushed(|| {
                 alternate(

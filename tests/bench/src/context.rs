@@ -20,6 +20,8 @@ pub struct Context {
     pub quick: bool,
     /// Also the sizes that take very long.
     pub long: bool,
+    /// Of P1, only the rows whose description holds this.
+    pub only: Option<String>,
     /// Where `flkd`, `flk` and `worm` are.
     pub binaries: PathBuf,
     /// The `peers` binary.
@@ -36,6 +38,7 @@ impl Context {
             seconds: 4.0,
             quick: false,
             long: false,
+            only: None,
             binaries,
             peers,
             handloop: OnceCell::new(),

@@ -1,7 +1,7 @@
 //! Measures how fast the system is, as ratios against references that run on the same machine in the same minutes,
 //! and prints one table.
 //!
-//! `bench run [P1 P5 ..] [--quick] [--long] [--runs N] [--seconds S] [--dir DIR] [--json FILE] [--bin DIR]
+//! `bench run [P1 P5 ..] [--quick] [--long] [--only TEXT] [--runs N] [--seconds S] [--dir DIR] [--json FILE] [--bin DIR]
 //! [--peers FILE]`; `tests/bench/run.sh` builds everything first and passes the paths. `bench echo ADDR` is the HTTP
 //! ceiling and `bench burn SECONDS` a processor burner; both are started by `run`.
 //!
@@ -96,7 +96,7 @@ fn burn(seconds: f64) {
 fn run(args: &[&str]) -> io::Result<()> {
     let mut wanted: Vec<String> = Vec::new();
     let (mut quick, mut long) = (false, false);
-    let (mut runs, mut seconds, mut json) = (None, None, None);
+    let (mut runs, mut seconds, mut json, mut only) = (None, None, None, None);
     let mut dir = PathBuf::from("target/bench-data");
     let mut binaries = PathBuf::from("target/release");
     let mut peers = PathBuf::from("tests/bench/peers/target/release/peers");
@@ -108,6 +108,7 @@ fn run(args: &[&str]) -> io::Result<()> {
             "--long" => long = true,
             "--runs" => runs = Some(value()?.parse::<usize>().map_err(io::Error::other)?.max(1)),
             "--seconds" => seconds = Some(value()?.parse::<f64>().map_err(io::Error::other)?),
+            "--only" => only = Some(value()?.to_string()),
             "--json" => json = Some(PathBuf::from(value()?)),
             "--dir" => dir = PathBuf::from(value()?),
             "--bin" => binaries = PathBuf::from(value()?),
@@ -122,7 +123,7 @@ fn run(args: &[&str]) -> io::Result<()> {
     let (sync, probe) = device.flushed(|| honest::sync_cost(&dir, 400))?;
     let facts = machine::facts(&dir, &device, &sync);
     let mut context = Context::new(dir, device, binaries, peers);
-    (context.quick, context.long) = (quick, long);
+    (context.quick, context.long, context.only) = (quick, long, only);
     context.runs = runs.unwrap_or(3);
     context.seconds = seconds.unwrap_or(if quick { 1.0 } else { 4.0 });
 
