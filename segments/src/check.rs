@@ -48,7 +48,7 @@ impl From<io::Error> for CheckError {
 
 /// Reads every byte of sealed segment `number` below `dir` and compares it with the segment's own sums: header,
 /// batches, frames, padding, digest, footer. Returns the footer, whose digest the caller can hold against the next
-/// segment's header or the manifest. Memory: one window of 1 MiB, whatever the size of the segment.
+/// segment's header or the manifest. Memory: one window of 512 KiB, or the largest batch, whatever the size of the segment.
 ///
 /// # Errors
 /// [`CheckError`].

@@ -160,6 +160,14 @@ impl Files {
         Ok(())
     }
 
+    /// One batch: a write that takes all of it, then a sync.
+    pub(crate) fn write_and_sync(&mut self, file: FileId, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        write_once(self.file(file)?, offset, bytes)?;
+        self.sync(file)?;
+        self.counters.bytes_written += bytes.len() as u64;
+        Ok(())
+    }
+
     pub(crate) fn sync(&mut self, file: FileId) -> io::Result<()> {
         self.file(file)?.sync_data()?;
         self.counters.syncs += 1;

@@ -131,7 +131,7 @@ impl Scan {
         });
         let header = self.header(number, length, &mut source)?;
         let state = if number < self.last() { State::Full } else { State::Active };
-        let chain = if number <= self.sealed() { Chain::Whole } else { Chain::EachBatch };
+        let chain = if number <= self.sealed() { Chain::Trusted } else { Chain::EachBatch };
         let mut walk = Walk::new(&header, Lsn::ZERO, chain);
         let here = loop {
             let step = walk.step(&mut source, &mut |batch, offset, frame| {

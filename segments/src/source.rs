@@ -5,8 +5,8 @@ use std::io;
 use crate::buffer::BlockBuf;
 use crate::disk::{Disk, FileId};
 
-/// Bytes read ahead from a file. Also the piece in which sealed segments are hashed.
-pub(crate) const WINDOW: usize = 1 << 20;
+/// Bytes read ahead from a file: what was read is still in the processor's cache when it is hashed and checked.
+pub(crate) const WINDOW: usize = 512 << 10;
 
 /// The bytes of one segment.
 pub(crate) trait Source {

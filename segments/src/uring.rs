@@ -4,6 +4,8 @@
 //!   caller. If a ring breaks with writes in flight, its buffers are leaked, never freed.
 //! - Every completion is read. A short write breaks the link, so its sync arrives cancelled (-125); both are
 //!   failures, and a batch counts only when its write was whole and its sync returned 0.
+//! - A small batch that is alone goes by `pwrite` and `fdatasync`: the ring would only add the wake-up of the
+//!   kernel's worker that syncs for it.
 //! - The ring starts disabled and is enabled by the first submission: only that thread may use it from then on.
 
 use std::collections::VecDeque;
@@ -20,6 +22,10 @@ use crate::files::{Files, short_write};
 
 /// Marks the completion of a sync; the low bits are the slot.
 const SYNC: u64 = 1 << 32;
+
+/// Batches up to this size are written by the caller itself when nothing is in flight, bytes. Behind a larger one
+/// there is hashing to do while the disk works.
+const ALONE_MAX: usize = 16 << 10;
 
 /// io_uring.
 pub struct UringDisk {
@@ -85,6 +91,15 @@ impl UringDisk {
             self.enabled = true;
         }
         Ok(())
+    }
+
+    /// Writes and syncs on this thread.
+    fn write_alone(&mut self, slot: Slot, file: FileId, offset: u64, len: usize) {
+        #[expect(clippy::disallowed_methods, reason = "measures the sync; nothing depends on it")]
+        let started = Instant::now();
+        let result = self.files.write_and_sync(file, offset, &self.buffers[usize::from(slot.0)][..len]);
+        let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.done.push_back(Completion { slot, result, nanos });
     }
 
     /// Sorts arrived completions to their flights, and moves finished ones to `done`.
@@ -241,6 +256,10 @@ impl Disk for UringDisk {
             self.flights[nth].is_none() && len <= self.buffers[nth].len(),
             "S1: one write at a time from a buffer"
         );
+        if len <= ALONE_MAX && !self.in_flight() {
+            self.write_alone(slot, file, offset, len);
+            return Ok(());
+        }
         self.use_file(file)?;
         let length = u32::try_from(len).map_err(io::Error::other)?;
         let (fixed, start, tag) = (types::Fixed(0), self.buffers[nth].as_ptr(), u64::from(slot.0));

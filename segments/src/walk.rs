@@ -11,7 +11,11 @@ use crate::damage::Flaw;
 use crate::frame::Frame;
 use crate::place::Stamp;
 use crate::segment::SegmentHeader;
-use crate::source::{Source, WINDOW};
+use crate::source::Source;
+
+/// Bytes hashed at once: enough for all lanes, and few beside the window, so that a window is seldom read again
+/// because the hash is ahead of the batches.
+const PIECE: u64 = 128 << 10;
 
 /// When the digests in the batches are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub(crate) enum Chain {
     EachBatch,
     /// Not: the digest of the whole segment covers them. Hashes in large pieces, which is faster.
     Whole,
+    /// Nor is anything hashed: for a reader of bytes that were held against their digest before.
+    Trusted,
 }
 
 /// What stands where the next batch should.
@@ -109,10 +115,10 @@ impl Walk {
             // The header block, then each batch as it is accepted.
             Chain::EachBatch => self.hash_to(source, self.offset).map_err(Stop::Io)?,
             Chain::Whole if self.hashed <= self.offset => {
-                let ahead = (self.hashed.max(self.offset) + WINDOW as u64).min(self.footer_at);
+                let ahead = (self.offset + PIECE).min(self.footer_at);
                 self.hash_to(source, ahead).map_err(Stop::Io)?;
             }
-            Chain::Whole => {}
+            Chain::Whole | Chain::Trusted => {}
         }
         let room = self.footer_at - self.offset;
         let block = source.bytes(self.offset, BLOCK).map_err(Stop::Io)?;
@@ -188,7 +194,7 @@ impl Walk {
 
     fn hash_to(&mut self, source: &mut impl Source, end: u64) -> io::Result<()> {
         while self.hashed < end {
-            let piece = (end - self.hashed).min(WINDOW as u64);
+            let piece = (end - self.hashed).min(PIECE);
             self.hasher.update(source.bytes(self.hashed, piece as usize)?);
             self.hashed += piece;
         }
