@@ -25,6 +25,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::codec::{Reader, put8, put16, put32};
 use crate::ids::{KeyId, TenantId};
 use crate::limits::{
@@ -65,6 +67,14 @@ pub struct Envelope {
     pub salt: [u8; 16],
     /// The body, untouched, at most [`BODY_MAX`] bytes.
     pub body: Vec<u8>,
+}
+
+impl Envelope {
+    /// SHA-256(salt || body): what a leaf says of a body, and what its tenant can open.
+    #[must_use]
+    pub fn commitment(&self) -> Digest {
+        Digest(Sha256::new().chain_update(self.salt).chain_update(&self.body).finalize().into())
+    }
 }
 
 impl fmt::Debug for Envelope {

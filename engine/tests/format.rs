@@ -174,9 +174,18 @@ fn envelope(body: &str) -> Event {
     })
 }
 
-fn sound(content: u8) -> Judged {
+fn submission(body: &str, content: u8) -> (Event, Option<Judged>) {
+    let event = envelope(body);
+    let judged = sound(&event, content);
+    (event, Some(judged))
+}
+
+fn sound(event: &Event, content: u8) -> Judged {
+    let Event::Received(envelope) = event else { panic!("only a submission is sound") };
     Judged::Sound(Sound {
         id: PcsId([0xab; 32]),
+        key: First::key_of(&envelope.tenant, &[0xab; 32]),
+        commitment: envelope.commitment(),
         signed: Signed { form: SignatureForm::ALL[0], key_id: KeyId::new("k1").unwrap(), key: 0 },
         fingerprint: Fingerprint { digest: [content; 16], lanes: [content.into(); 13] },
         verdict: Verdict {
@@ -224,8 +233,8 @@ fn folded() -> (Ledger<MemTable>, Vec<Vec<u8>>) {
         (tenant, None),
         (key, None),
         (policy, None),
-        (envelope("{}"), Some(sound(1))),
-        (envelope("{ }"), Some(sound(2))),
+        submission("{}", 1),
+        submission("{ }", 2),
         (envelope("?"), Some(Judged::NoKey)),
     ];
     let mut leaves = Vec::new();

@@ -187,6 +187,8 @@ mod tests {
             let envelope = Envelope { tenant, received_at_ms, salt: [0; 16], body };
             let sound = Sound {
                 id: PcsId([id; 32]),
+                key: First::key_of(&tenant, &[id; 32]),
+                commitment: envelope.commitment(),
                 signed: Signed { form: SignatureForm::ALL[0], key_id: KeyId::new("k").unwrap(), key: 0 },
                 fingerprint: Fingerprint { digest: [content; 16], lanes: [content.into(); 13] },
                 verdict: Verdict {

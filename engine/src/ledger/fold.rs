@@ -102,7 +102,7 @@ impl<T: Table> Ledger<T> {
             let Judged::Sound(sound) = judged else { unreachable!("asserted just now") };
             verdict = (sound.verdict.accepted, sound.verdict.escalated);
             assert_eq!(*row, self.table.rows(), "I2: decided as first in another state");
-            self.push(&self.first(lsn, nth, &envelope.tenant, sound));
+            self.push(&self.first(lsn, nth, sound));
         }
         let body = envelope.body.len();
         self.tally.count(body, outcome, verdict);
@@ -122,9 +122,9 @@ impl<T: Table> Ledger<T> {
         }
     }
 
-    fn first(&self, lsn: Lsn, nth: u32, tenant: &TenantId, sound: &Sound) -> First {
+    fn first(&self, lsn: Lsn, nth: u32, sound: &Sound) -> First {
         First {
-            key: First::key_of(tenant, &sound.id.0),
+            key: sound.key,
             digest: sound.fingerprint.digest,
             lanes: sound.fingerprint.lanes,
             lsn,
@@ -195,7 +195,7 @@ impl<T: Table> Ledger<T> {
                 What::Conflict(leaf::Conflict {
                     tenant: envelope.tenant,
                     pcs_id: sound.id,
-                    commitment: commitment(envelope),
+                    commitment: sound.commitment,
                     first_seq: first.seq,
                     fields: *fields,
                     form: sound.signed.form,
@@ -205,7 +205,7 @@ impl<T: Table> Ledger<T> {
             (Event::Received(envelope), Outcome::Refused { reason, .. }) => What::Refused {
                 tenant: Some(envelope.tenant),
                 reason: *reason,
-                commitment: commitment(envelope),
+                commitment: envelope.commitment(),
             },
             (_, Outcome::Refused { reason, .. }) => {
                 What::Refused { tenant: tenant_of(event), reason: *reason, commitment: event_hash(event) }
@@ -234,7 +234,7 @@ impl<T: Table> Ledger<T> {
         leaf::Pcs {
             tenant: envelope.tenant,
             pcs_id: sound.id,
-            commitment: commitment(envelope),
+            commitment: sound.commitment,
             accepted: sound.verdict.accepted,
             escalated: sound.verdict.escalated,
             code: sound.verdict.code,
@@ -268,15 +268,6 @@ pub(super) fn refusal(judged: &Judged) -> Result<&Sound, RefusedReason> {
 /// A number as leaves write it: nine places, half away from zero on the shortest decimal.
 fn nine(x: f64) -> Decimal {
     Decimal::shortest(x).round9()
-}
-
-/// SHA-256(salt || body): what a leaf says of a body, and what its tenant can open.
-#[must_use]
-fn commitment(envelope: &Envelope) -> Digest {
-    let mut hasher = Sha256::new();
-    hasher.update(envelope.salt);
-    hasher.update(&envelope.body);
-    Digest(hasher.finalize().into())
 }
 
 fn event_hash(event: &Event) -> Digest {

@@ -155,7 +155,7 @@ impl<T: Table> Ledger<T> {
             Event::Received(envelope) => {
                 let judged = judged.expect("I1: a submission is judged before it is decided");
                 match fold::refusal(judged) {
-                    Ok(sound) => self.decide_sound(&envelope.tenant, envelope.received_at_ms, sound)?,
+                    Ok(sound) => self.decide_sound(envelope.received_at_ms, sound)?,
                     Err(reason) => Outcome::Refused { seq, reason },
                 }
             }
@@ -166,13 +166,12 @@ impl<T: Table> Ledger<T> {
         })
     }
 
-    fn decide_sound(&self, tenant: &TenantId, at_ms: u64, sound: &Sound) -> Result<Outcome, TableError> {
+    fn decide_sound(&self, at_ms: u64, sound: &Sound) -> Result<Outcome, TableError> {
         let seq = self.tree.size();
-        let key = First::key_of(tenant, &sound.id.0);
-        let Some(first) = self.live(&key, self.now_ms.max(at_ms))? else {
+        let Some(first) = self.live(&sound.key, self.now_ms.max(at_ms))? else {
             return Ok(Outcome::First { seq, row: self.table.rows() });
         };
-        assert_eq!(first.key, key, "I7: a first is of the same tenant and id");
+        assert_eq!(first.key, sound.key, "I7: a first is of the same tenant and id");
         let fields = first.fingerprint().differs(&sound.fingerprint);
         Ok(if fields == 0 { Outcome::Duplicate { first } } else { Outcome::Conflict { first, seq, fields } })
     }

@@ -50,11 +50,13 @@ fn tenant_id(tenant: u8) -> TenantId {
     TenantId::new(&alloc::format!("t{tenant}")).unwrap()
 }
 
-fn sound(tenant: u8, id: u8, content: u8) -> Judged {
-    // Two tenants may well use one id.
-    let _ = tenant;
+fn sound(event: &Event, id: u8, content: u8) -> Judged {
+    let Event::Received(envelope) = event else { panic!("only a submission is sound") };
     Judged::Sound(Sound {
+        // Two tenants may well use one id.
         id: PcsId([id; 32]),
+        key: First::key_of(&envelope.tenant, &[id; 32]),
+        commitment: envelope.commitment(),
         signed: Signed { form: SignatureForm::ALL[0], key_id: KeyId::new("k").unwrap(), key: 0 },
         fingerprint: Fingerprint {
             digest: [content; 16],
@@ -92,7 +94,9 @@ fn record(steps: &[Step], now_ms: &mut u64, ledger: &Ledger<MemTable>) -> Vec<In
             }
             Step::Submit(tenant, id, content, wait) => {
                 *now_ms += u64::from(wait);
-                (envelope(tenant, *now_ms, &[id, content]), Some(sound(tenant, id, content)))
+                let event = envelope(tenant, *now_ms, &[id, content]);
+                let judged = sound(&event, id, content);
+                (event, Some(judged))
             }
             Step::Refused(tenant, malformed) => {
                 let judged = if malformed { Judged::Malformed(ParseError::TooLarge) } else { Judged::NoKey };
@@ -299,7 +303,9 @@ proptest! {
 fn submit(at_ms: u64, id: u8, content: u8) -> Input {
     let body = vec![id, content];
     let envelope = Envelope { tenant: tenant_id(1), received_at_ms: at_ms, salt: [1; 16], body };
-    (Event::Received(envelope), Some(sound(1, id, content)))
+    let event = Event::Received(envelope);
+    let judged = sound(&event, id, content);
+    (event, Some(judged))
 }
 
 #[test]

@@ -19,6 +19,8 @@ use core::fmt;
 use sha2::{Digest as _, Sha256};
 
 use crate::event::Envelope;
+use crate::ledger::First;
+use crate::log::Digest;
 
 pub mod answer;
 pub mod boxes;
@@ -232,6 +234,10 @@ pub struct Unsound {
 pub struct Sound {
     /// The derived id.
     pub id: PcsId,
+    /// What it is indexed by: [`First::key_of`] its tenant and id.
+    pub key: [u8; 32],
+    /// [`Envelope::commitment`]. Here, and not when it is folded, because judging is spread over all cores.
+    pub commitment: Digest,
     /// Which form and key signed it.
     pub signed: Signed,
     /// What tells its replay from a conflict.
@@ -300,6 +306,8 @@ fn judge_by(
     match verdict::structure(&pcs) {
         Ok(id) => Judged::Sound(Sound {
             id,
+            key: First::key_of(&envelope.tenant, &id.0),
+            commitment: envelope.commitment(),
             signed,
             fingerprint: fingerprint(&pcs),
             verdict: verdict::numbers(&pcs, policy),

@@ -36,6 +36,8 @@ fn input(tenant: TenantId, number: u64) -> (Event, Judged) {
     let envelope = Envelope { tenant, received_at_ms: number / 50, salt: [7; 16], body };
     let sound = Sound {
         id: id(number),
+        key: First::key_of(&tenant, &id(number).0),
+        commitment: envelope.commitment(),
         signed: Signed { form: SignatureForm::ALL[0], key_id: KeyId::new("k1").expect("a name"), key: 0 },
         fingerprint: Fingerprint { digest: [number as u8; 16], lanes: [number as u16; 13] },
         verdict: Verdict {
