@@ -158,28 +158,34 @@ impl<R: Runtime> Group<R> {
             record_max,
             recovery,
         };
-        if fresh {
-            group.found().await?;
+        // A group that has just been founded elects its only voter by itself; a second election would outrun the first.
+        let electing = fresh && group.found().await?;
+        if !electing {
+            group.elect().await?;
         }
         group.lead(end).await?;
         Ok(group)
     }
 
-    /// Found the group: this node is its only voter.
-    async fn found(&self) -> Result<(), OpenError> {
+    /// Found the group: this node is its only voter. Whether that began an election.
+    async fn found(&self) -> Result<bool, OpenError> {
         let members = BTreeMap::from([(self.node, BasicNode::default())]);
         match self.raft.initialize(members).await {
+            Ok(()) => Ok(true),
             // A crash between the first vote and the first entry leaves a vote alone; go on from it.
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(false),
             Err(error) => Err(OpenError::Raft(error.to_string())),
         }
     }
 
-    /// Become leader now, without waiting for an election timeout, and wait until the machine has
-    /// applied what the log held.
+    /// Stand for election now, without waiting for a timeout.
+    async fn elect(&self) -> Result<(), OpenError> {
+        self.raft.trigger().elect(false).await.map_err(|fatal| OpenError::Raft(fatal.to_string()))
+    }
+
+    /// Wait until this node leads and the machine has applied what the log held.
     async fn lead(&self, end: Lsn) -> Result<(), OpenError> {
         let stopped = |error: &dyn ToString| OpenError::Raft(error.to_string());
-        self.raft.trigger().elect(false).await.map_err(|fatal| stopped(&fatal))?;
         let led = self.raft.wait(None).state(ServerState::Leader, "the only voter leads").await;
         led.map_err(|error| stopped(&error))?;
         // One more than what was there: the new leader's own first entry.
@@ -323,6 +329,7 @@ impl<R: Runtime> Group<R> {
             durable: progress.durable(),
             committed: lsn(raft.local_committed.map(|id| id.index)),
             applied: progress.applied(),
+            sealed: progress.sealed(),
             syncs: progress.batches(),
             frames: progress.frames(),
             bytes: progress.bytes(),

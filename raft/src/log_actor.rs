@@ -194,6 +194,7 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
         }
         self.refused = room.refused.is_some();
         self.shared.room.publish(room);
+        self.shared.progress.set_sealed(self.log.sealed());
     }
 
     /// Put `frames` into the open batch; those that do not get in stay.

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub committed: Lsn,
     /// The last entry that its machine has applied.
     pub applied: Lsn,
+    /// Segments 1 to this are sealed and never change again.
+    pub sealed: u64,
     /// Batches written and synced since the process started.
     pub syncs: u64,
     /// Frames in them.

@@ -16,6 +16,7 @@ pub(crate) struct Progress {
     applied: AtomicU64,
     committed: AtomicU64,
     failed: AtomicBool,
+    sealed: AtomicU64,
     batches: AtomicU64,
     frames: AtomicU64,
     bytes: AtomicU64,
@@ -58,6 +59,14 @@ impl Progress {
 
     pub(crate) fn set_committed(&self, lsn: Lsn) {
         self.committed.store(lsn.0, Ordering::Release);
+    }
+
+    pub(crate) fn sealed(&self) -> u64 {
+        self.sealed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_sealed(&self, segment: u64) {
+        self.sealed.store(segment, Ordering::Relaxed);
     }
 
     pub(crate) fn failed(&self) -> bool {

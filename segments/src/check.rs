@@ -53,7 +53,36 @@ impl From<io::Error> for CheckError {
 /// # Errors
 /// [`CheckError`].
 pub fn check_sealed(dir: &Path, number: u64) -> Result<Footer, CheckError> {
+    check(&File::open(dir.join(segment_name(number)))?, number, &mut |_| Ok(()))
+}
+
+/// The same beside a running log: `pace` is told of every so many bytes before they are read, and may wait, or end the
+/// check with an error. What the system has cached of the file is dropped before and after, so that the device is asked
+/// and nobody else's pages are pushed out.
+///
+/// # Errors
+/// [`CheckError`]; what `pace` gives as [`CheckError::Io`].
+pub fn check_sealed_paced(
+    dir: &Path,
+    number: u64,
+    pace: &mut dyn FnMut(usize) -> io::Result<()>,
+) -> Result<Footer, CheckError> {
     let file = File::open(dir.join(segment_name(number)))?;
+    // Advice only: a file system that does not take it gives what it has.
+    let uncache = || {
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    };
+    uncache();
+    let checked = check(&file, number, pace);
+    uncache();
+    checked
+}
+
+fn check(
+    file: &File,
+    number: u64,
+    pace: &mut dyn FnMut(usize) -> io::Result<()>,
+) -> Result<Footer, CheckError> {
     let length = file.metadata()?.len();
     let damaged = |flaw: Flaw| CheckError::Damaged(flaw.in_segment(number, Lsn::ZERO));
     let block_damaged = |at: u64| {
@@ -67,6 +96,7 @@ pub fn check_sealed(dir: &Path, number: u64) -> Result<Footer, CheckError> {
     }
     let mut source = Windowed::new(WINDOW, |offset, buf: &mut [u8]| {
         let wanted = buf.len().min(usize::try_from(length.saturating_sub(offset)).unwrap_or(buf.len()));
+        pace(wanted)?;
         file.read_exact_at(&mut buf[..wanted], offset).map(|()| wanted)
     });
     let header = SegmentHeader::decode(source.bytes(0, BLOCK)?.first_chunk().expect("a block"));

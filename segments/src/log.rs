@@ -168,6 +168,12 @@ impl<D: Disk> Log<D> {
         self.committed
     }
 
+    /// Number of the last sealed segment, 0 when none is: all up to it are sealed.
+    #[must_use]
+    pub fn sealed(&self) -> u64 {
+        self.manifest.sealed
+    }
+
     /// Whether the log has stopped for good (S3).
     #[must_use]
     pub fn has_failed(&self) -> bool {

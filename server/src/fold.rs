@@ -17,6 +17,7 @@ use crate::projections::tiles::Published;
 use crate::proposer::InFlight;
 use crate::queue::Queue;
 use crate::quota::Limits;
+use crate::scrub::Damages;
 use crate::tally::Tally;
 use crate::tenants::KekSecrets;
 use crate::verdicts::KeyTable;
@@ -84,6 +85,8 @@ pub struct Shared {
     door: Arc<Door>,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
+    /// What the scrubber has found.
+    pub damages: Arc<Damages>,
     /// Rows of the index wait for room on the disk.
     index_waits: AtomicBool,
     fatal: OnceLock<String>,
@@ -119,6 +122,7 @@ impl Shared {
             door,
             queue,
             metrics,
+            damages: Arc::default(),
             index_waits: AtomicBool::new(false),
             fatal: OnceLock::new(),
             died: Notify::new(),

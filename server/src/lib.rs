@@ -21,6 +21,7 @@ pub mod projections;
 pub mod proposer;
 pub mod queue;
 pub mod quota;
+pub mod scrub;
 pub mod serve;
 mod start;
 mod tally;

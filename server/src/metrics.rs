@@ -55,6 +55,9 @@ pub struct Metrics {
     pub projection_errors: IntCounter,
     pub projections_paused: IntGauge,
     pub snapshot_lsn: IntGauge,
+    pub scrub_bytes: IntCounter,
+    pub scrub_passes: IntCounter,
+    pub scrub_damage: IntGauge,
     tenant_ingest: IntCounterVec,
     tenant_dedup: IntCounterVec,
     tenant_accepted: IntCounterVec,
@@ -177,6 +180,15 @@ impl Metrics {
                 "1 while files that can be rebuilt wait for room on the disk.",
             ),
             snapshot_lsn: gauge("flk_snapshot_lsn", "Position of the newest ledger snapshot."),
+            scrub_bytes: counter(
+                "flk_scrub_bytes_total",
+                "Bytes of sealed segments read again by the scrubber.",
+            ),
+            scrub_passes: counter(
+                "flk_scrub_passes_total",
+                "Passes of the scrubber over all sealed segments.",
+            ),
+            scrub_damage: gauge("flk_scrub_damage", "Sealed segments that are damaged or missing."),
             tenant_ingest: vector("flk_tenant_ingest_total", "Submissions admitted, by tenant.", "tenant"),
             tenant_dedup: vector("flk_tenant_dedup_total", "Duplicates and conflicts, by tenant.", "tenant"),
             tenant_accepted: vector(

@@ -190,6 +190,7 @@ impl Node {
                 "log",
                 format!("durable {} committed {} on {}", log.durable, log.committed, self.backend),
             ),
+            check(!self.fold.damages.any(), "segments", segments_line(&log, self.fold.damages.first())),
             check(!self.full(&log), "room", room(&log, self.fold.stalled())),
             check(log.role == Role::Leader, "group", format!("{:?} in term {}", log.role, log.term)),
             check(
@@ -274,6 +275,15 @@ impl Node {
             Some(Event::Received(envelope)) => Ok(envelope),
             _ => Err(Refusal::Internal.into()),
         }
+    }
+}
+
+/// What the scrubber knows, for people.
+fn segments_line(log: &LogMetrics, damage: Option<(segments::Damage, usize)>) -> String {
+    match damage {
+        None => format!("{} sealed, none known to be damaged", log.sealed),
+        Some((first, 1)) => format!("no submissions, reads go on: {first}"),
+        Some((first, n)) => format!("no submissions, reads go on: {n} are damaged, the first: {first}"),
     }
 }
 

@@ -32,8 +32,6 @@ impl InFlight {
 
     /// Tells all who still wait that the batch failed.
     fn fail(&self, error: &ProposeError, metrics: &Metrics) {
-        let replies = self.take();
-        metrics.log_errors.inc_by(replies.len() as u64);
         let problem = match error {
             ProposeError::Unknown => Problem::from(Refusal::OutcomeUnknown),
             ProposeError::OutOfBounds { .. } => Problem::from(Refusal::Internal),
@@ -46,6 +44,13 @@ impl InFlight {
             }
             ProposeError::Stopped => Problem::from(Refusal::LogUnavailable).detail("the log has stopped"),
         };
+        self.refuse(&problem, metrics);
+    }
+
+    /// Tells all who still wait that the log did not take the batch.
+    fn refuse(&self, problem: &Problem, metrics: &Metrics) {
+        let replies = self.take();
+        metrics.log_errors.inc_by(replies.len() as u64);
         for reply in replies {
             reply.tell(Err(Box::new(problem.clone())));
         }
@@ -73,6 +78,13 @@ pub async fn run(
         let (batch, in_flight) = take_batch(&mut waiting, &fold.keys, record_max);
         pool.offer(&in_flight.judging);
         metrics.batch_events.observe(batch.events.len() as f64);
+        if fold.damages.any() {
+            let detail = "a sealed segment of the log is damaged; /readyz?verbose names it";
+            fold.not_logged(in_flight.judging.events());
+            in_flight
+                .refuse(&Problem::from(Refusal::LogUnavailable).detail(detail).retry_after(60), &metrics);
+            continue;
+        }
         if fold.stalled() {
             report(&in_flight, &ProposeError::NoSpace, &metrics, &fold);
             continue;

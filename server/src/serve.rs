@@ -3,6 +3,7 @@
 use crate::http::{Api, Caps, Deadlines};
 use crate::node::{Node, StartError};
 use crate::proposer;
+use crate::scrub::{Scrubber, Terms};
 use crate::verdicts::Pool;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ pub struct Running {
     listener: JoinHandle<usize>,
     proposer: JoinHandle<()>,
     notary: JoinHandle<()>,
+    scrubber: Option<Scrubber>,
 }
 
 impl Running {
@@ -46,6 +48,7 @@ impl Running {
             node.group.record_max(),
         ));
         let notary = tokio::spawn(notary(node.clone()));
+        let scrubber = scrubber(&node).map_err(StartError::Thread)?;
         let (drain, draining) = watch::channel(false);
         let caps = Caps { all: node.config.max_connections, per_ip: node.config.max_connections_per_ip };
         let deadlines = Deadlines {
@@ -63,7 +66,7 @@ impl Running {
             draining,
             patience,
         ));
-        Ok(Running { address, node, drain, listener, proposer, notary })
+        Ok(Running { address, node, drain, listener, proposer, notary, scrubber })
     }
 
     /// The node.
@@ -84,7 +87,8 @@ impl Running {
     /// Stops in order: no new connections, requests in flight answered, a last checkpoint, everything
     /// written, a snapshot, the log closed.
     pub async fn stop(self) {
-        let Running { node, drain, listener, proposer, notary, .. } = self;
+        let Running { node, drain, listener, proposer, notary, scrubber, .. } = self;
+        drop(scrubber);
         node.draining.store(true, Ordering::Relaxed);
         // The receivers live in tasks that may be gone already.
         let _ = drain.send(true);
@@ -106,6 +110,19 @@ impl Running {
         node.group.shutdown().await;
         tracing::info!(applied = fold.core().ledger.applied().0, "stopped");
     }
+}
+
+/// The scrubber, unless it is turned off.
+fn scrubber(node: &Node) -> std::io::Result<Option<Scrubber>> {
+    let config = &node.config;
+    if config.scrub_bytes_per_s == 0 {
+        return Ok(None);
+    }
+    let terms =
+        Terms { dir: config.log_path(), bytes_per_s: config.scrub_bytes_per_s, every: config.scrub_every };
+    let group = node.group.clone();
+    let sealed = move || group.metrics().sealed;
+    Scrubber::start(terms, sealed, node.fold.damages.clone(), node.metrics.clone()).map(Some)
 }
 
 /// Attests and checkpoints at least every `attest.idle_ms` while there is anything new.

@@ -77,6 +77,18 @@ fn two_processes_do_not_share_a_directory() {
 }
 
 #[test]
+fn an_ordinary_start_warns_of_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = Start::on(directory.path());
+    for life in ["first", "second"] {
+        let node = start.ready();
+        let log = node.process.log();
+        assert!(!log.contains("WARN") && !log.contains("ERROR"), "the {life} start:\n{log}");
+        node.stop();
+    }
+}
+
+#[test]
 fn a_corrupted_segment_is_named_with_its_offset() {
     let (directory, start) = filled();
     let segment = segments(directory.path())[0].clone();

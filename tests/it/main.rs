@@ -20,3 +20,4 @@ mod kills;
 mod log_on_lossy;
 mod lossyfs_itself;
 mod outsiders;
+mod scrub;

@@ -255,6 +255,8 @@ fn blank() -> Config {
         batches_in_flight: 0,
         verify_threads: 0,
         answers_cached: 0,
+        scrub_bytes_per_s: 0,
+        scrub_every: Duration::ZERO,
         attest_records: 0,
         attest_idle: Duration::ZERO,
         snapshot_records: 0,

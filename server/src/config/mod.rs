@@ -142,6 +142,8 @@ pub struct Config {
     pub batches_in_flight: usize,
     pub verify_threads: usize,
     pub answers_cached: usize,
+    pub scrub_bytes_per_s: u64,
+    pub scrub_every: Duration,
     pub attest_records: u64,
     pub attest_idle: Duration,
     pub snapshot_records: u64,

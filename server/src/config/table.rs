@@ -76,6 +76,8 @@ pub static SETTINGS: &[Setting] = settings! {
     "ingest.batches_in_flight" ["FLK_BATCHES_IN_FLIGHT"] = "4", "batches", "log entries proposed and not yet applied; more hides the sync, too many makes small batches", |c, v| c.batches_in_flight = within(v, 1, 64)?;
     "verify.threads" ["FLK_VERIFY_THREADS"] = "0", "threads", "signature checks beside the sync; 0 means one a core", |c, v| c.verify_threads = within(v, 0, 1024)?;
     "dedup.answers_cached" ["FLK_ANSWERS_CACHED"] = "16384", "answers", "first answers kept for duplicates; others are read back from the log and judged again", |c, v| c.answers_cached = within(v, 1, 1 << 24)?;
+    "scrub.bytes_per_s" ["FLK_SCRUB_BYTES_PER_S"] = "8388608", "bytes/s", "sealed segments are read again in the background and compared with their sums, no faster than this; 0 turns it off", |c, v| c.scrub_bytes_per_s = within(v, 0, 1 << 40)?;
+    "scrub.every_ms" ["FLK_SCRUB_EVERY_MS"] = "3600000", "ms", "a pass over all sealed segments begins at most this often: a short log is not read all day", |c, v| c.scrub_every = millis(v)?;
     "attest.records" ["FLK_ATTEST_RECORDS"] = "4096", "submissions", "at most this many between two Attested and Checkpoint events", |c, v| c.attest_records = within(v, 1, 1 << 20)?;
     "attest.idle_ms" ["FLK_ATTEST_IDLE_MS"] = "500", "ms", "attest and checkpoint what is there when nothing new arrives for this long", |c, v| c.attest_idle = millis(v)?;
     "snapshot.records" ["FLK_SNAPSHOT_RECORDS"] = "500000", "submissions", "ledger snapshot after this many, so that a restart replays less than a second of log", |c, v| c.snapshot_records = within(v, 1, 1 << 40)?;
