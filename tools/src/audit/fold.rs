@@ -15,7 +15,7 @@ use engine::summary::signature::Algorithm;
 use engine::summary::{Judged, SignatureForm, Unsigned};
 use engine::tree::Tree;
 
-use super::judges::{Judges, Source};
+use super::judges::{Judges, Shares, Source};
 use super::{Place, Wrong};
 
 /// Bytes of records judged together. Bounds memory and gives every thread work.
@@ -283,30 +283,32 @@ impl<'a, T: Table> Fold<'a, T> {
         }
     }
 
-    /// Judges what is known now and, meanwhile, folds what was judged before: one part uses all cores, the other one.
+    /// Judges what is known now on all threads but this one, which meanwhile folds what was judged before and then
+    /// helps: whichever of the two takes longer, no thread waits for the other.
     fn fold_known(&mut self, watch: &mut dyn Watch) -> Result<(), Wrong> {
         let ready: Vec<Waiting> = self.waiting.drain(..self.known).collect();
         self.waiting_bytes -= self.known_bytes;
         (self.known, self.known_bytes) = (0, 0);
         self.refresh();
-        let (judges, threads) = (self.judges.clone(), self.threads);
+        let judges = self.judges.clone();
         let before = self.judged.take();
         let events = flat(&ready);
-        let judged = std::thread::scope(|scope| {
-            let mut judging = None;
-            if before.is_some() && threads > 1 {
-                let (judges, events) = (&judges, &events);
-                judging = Some(scope.spawn(move || judges.judge_all(events, threads - 1)));
+        let shares = Shares::new(&judges, &events);
+        let helpers = (self.threads - 1).min(shares.count().saturating_sub(1));
+        let done = std::thread::scope(|scope| {
+            let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(|| shares.work())).collect();
+            if let Some(chunk) = before {
+                self.fold_chunk(&chunk, watch)?;
             }
-            let folded = before.map_or(Ok(()), |chunk| self.fold_chunk(&chunk, watch));
-            let judged = match judging {
-                Some(judging) => judging.join().expect("judging does not panic"),
-                None => judges.judge_all(&events, threads),
-            };
-            folded.map(|()| judged)
+            let mut done = shares.work();
+            for helper in helpers {
+                done.extend(helper.join().expect("judging does not panic"));
+            }
+            Ok(done)
         })?;
         drop(events);
-        self.judged = Some(Chunk { records: ready, judged, version: judges.version() });
+        self.judged =
+            Some(Chunk { records: ready, judged: Shares::collect(done), version: judges.version() });
         Ok(())
     }
 

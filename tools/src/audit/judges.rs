@@ -1,6 +1,7 @@
 //! Judging submissions outside the ledger, on all cores: the part of a replay that scales.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::event::{Envelope, Event, KeySpec};
 use engine::ids::TenantId;
@@ -56,26 +57,54 @@ impl<'a> Judges<'a> {
             Source::Secrets(_) => judge(envelope, ring, &self.policy),
         }
     }
+}
 
-    /// Judges the submissions among the events of a run of records, on `threads` threads; other events get `None`.
+/// Events judged in one go: enough to be worth the asking, few enough that all threads end together.
+const SHARE: usize = 64;
+
+/// A run of events that several threads judge, each taking the next share when it has time.
+pub struct Shares<'a> {
+    judges: &'a Judges<'a>,
+    events: &'a [(&'a Event, u8)],
+    next: AtomicUsize,
+}
+
+/// What one thread judged: each share's number with its results.
+pub type Done = Vec<(usize, Vec<Option<Judged>>)>;
+
+impl<'a> Shares<'a> {
+    /// Nothing is judged yet.
     #[must_use]
-    pub fn judge_all(&self, events: &[(&Event, u8)], threads: usize) -> Vec<Option<Judged>> {
+    pub fn new(judges: &'a Judges<'a>, events: &'a [(&'a Event, u8)]) -> Shares<'a> {
+        Shares { judges, events, next: AtomicUsize::new(0) }
+    }
+
+    /// How many shares there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.events.len().div_ceil(SHARE)
+    }
+
+    /// Judges share after share until none is left. Submissions get a judgement, other events `None`.
+    #[must_use]
+    pub fn work(&self) -> Done {
         let one = |(event, byte): &(&Event, u8)| match event {
-            Event::Received(envelope) => Some(self.judge(envelope, *byte)),
+            Event::Received(envelope) => Some(self.judges.judge(envelope, *byte)),
             _ => None,
         };
-        // Below this a thread costs more than it saves.
-        let share = events.len().div_ceil(threads.max(1)).max(64);
-        if share >= events.len() {
-            return events.iter().map(one).collect();
+        let mut done = Vec::new();
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(share) = self.events.chunks(SHARE).nth(number) else { return done };
+            done.push((number, share.iter().map(one).collect()));
         }
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = events
-                .chunks(share)
-                .map(|chunk| scope.spawn(move || chunk.iter().map(one).collect::<Vec<_>>()))
-                .collect();
-            workers.into_iter().flat_map(|worker| worker.join().expect("judging does not panic")).collect()
-        })
+    }
+
+    /// All results in the order of the events.
+    #[must_use]
+    pub fn collect(mut done: Done) -> Vec<Option<Judged>> {
+        done.sort_unstable_by_key(|(number, _)| *number);
+        done.into_iter().flat_map(|(_, results)| results).collect()
     }
 }
 
