@@ -41,7 +41,7 @@ if [ "$mode" = all ]; then
 fi
 
 step "format" cargo fmt --all --check
-step "clippy" cargo clippy --all-targets --release --locked -- -D warnings
+step "clippy" cargo clippy --workspace --all-targets --release --locked -- -D warnings
 step "build" cargo build --release --locked
 if [ "$mode" = all ]; then
   step "unit, property, crash, process and outsiders' tests" cargo test --release --locked --no-fail-fast
