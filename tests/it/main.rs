@@ -11,7 +11,9 @@ mod node;
 mod pcs;
 mod tools;
 
+mod auditor;
 mod bodies;
+mod clients;
 mod directories;
 mod disk_faults;
 mod framing;

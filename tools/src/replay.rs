@@ -93,6 +93,10 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         Ok(log) => log,
         Err(faulty) => return ended(report, Err(faulty), args),
     };
+    // A damaged batch in the open segment must not pass for the end of the log.
+    if let Err(faulty) = log.check_end() {
+        return ended(report, Err(faulty), args);
+    }
     let scratch = Scratch::new(&args.scratch.clone().unwrap_or_else(std::env::temp_dir))?;
     let ledger = match &args.from_snapshot {
         None => {
@@ -216,9 +220,13 @@ fn compare(report: &mut Report, meet: &Meet, applied: Lsn) {
                 "the running node is at record {}, the replay could only go to {applied}: wait for the next Attested, or give --kek",
                 live.lsn
             );
-            report.check("live", State::Warn, detail);
+            report.exit = Exit::Failed;
+            report.check("live", State::Fail, detail);
         }
-        None => report.check("live", State::Warn, format!("record {} lies before the snapshot", live.lsn)),
+        None => {
+            report.exit = Exit::Failed;
+            report.check("live", State::Fail, format!("record {} lies before the snapshot", live.lsn));
+        }
     }
     report.data["live"] = json!({"lsn": live.lsn.0, "digest": live.digest.to_string(), "equal": meet.computed.map(|computed| computed == live.digest)});
 }

@@ -6,7 +6,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use engine::log::Lsn;
-use segments::{CheckError, Damage, Log, OpenError, Options, Scan, ScanError, check_sealed, segment_name};
+use segments::{
+    CheckError, Damage, Log, OpenError, Options, Recovery, Scan, ScanError, check_sealed, segment_name,
+};
 
 use super::quiet::QuietDisk;
 use super::resolve::{Each, Resolver};
@@ -112,26 +114,8 @@ impl LogFiles {
     /// # Errors
     /// [`Faulty`]: of several the one in the lowest segment.
     pub fn check(&self, threads: usize, done: &mut dyn FnMut(u64)) -> Result<Bytes, Faulty> {
-        // Headers, footers and digests of all, and every byte of those that are not sealed. A running node appends
-        // meanwhile, and what is read of its tail may be half of a write: look again before calling it damage.
-        let mut options = Options::new(self.scan.identity().clone());
-        options.replay_from = Lsn(u64::MAX);
-        let mut tries = 0;
-        let opened = loop {
-            let (disk, progress) = QuietDisk::new(&self.dir);
-            let nothing = |_: &segments::Frame<'_>| Ok::<(), std::convert::Infallible>(());
-            tries += 1;
-            match Log::open(disk, &options, nothing) {
-                Err(OpenError::Corrupt(damage)) if damage.segment >= self.segments() && tries < 5 => {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                Err(error) => break Err(error),
-                Ok((_, recovery)) => {
-                    done(progress.0.get());
-                    break Ok(recovery);
-                }
-            }
-        };
+        let (opened, read) = self.opened();
+        done(read);
         // Where the log as a whole is broken, look at what stands before that place: the first damage is named.
         let last = match &opened {
             Ok(recovery) => recovery.sealed,
@@ -162,6 +146,36 @@ impl LogFiles {
                     bytes: self.bytes(),
                     torn,
                 })
+            }
+        }
+    }
+
+    /// Headers, footers and digests of all segments, and every byte of those that are not sealed: which of two ends a
+    /// crash left, and which damage did.
+    ///
+    /// # Errors
+    /// [`Faulty`].
+    pub fn check_end(&self) -> Result<(), Faulty> {
+        self.opened().0.map(|_| ()).map_err(|error| faulty(&self.dir, error))
+    }
+
+    /// The log as recovery finds it, with nothing written, and how many bytes were read.
+    fn opened(&self) -> (Result<Recovery, OpenError>, u64) {
+        // A running node appends meanwhile, and what is read of its tail may be half of a write: look again before
+        // calling it damage.
+        let mut options = Options::new(self.scan.identity().clone());
+        options.replay_from = Lsn(u64::MAX);
+        let mut tries = 0;
+        loop {
+            let (disk, progress) = QuietDisk::new(&self.dir);
+            let nothing = |_: &segments::Frame<'_>| Ok::<(), std::convert::Infallible>(());
+            tries += 1;
+            match Log::open(disk, &options, nothing) {
+                Err(OpenError::Corrupt(damage)) if damage.segment >= self.segments() && tries < 5 => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => return (Err(error), 0),
+                Ok((_, recovery)) => return (Ok(recovery), progress.0.get()),
             }
         }
     }

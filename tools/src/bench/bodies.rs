@@ -115,6 +115,13 @@ impl Bodies {
         self.made.len() as u64
     }
 
+    /// Whole requests that can be made of them, at least one.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        let fresh = 100 - self.plan.repeats.min(99);
+        ((self.count() / fresh * 100 + self.count() % fresh) / self.plan.batch.max(1)).max(1)
+    }
+
     /// The body of record number `n`, if it was made.
     pub fn body(&self, n: u64, out: &mut Vec<u8>) -> bool {
         let Some(varying) = usize::try_from(self.which(n)).ok().and_then(|n| self.made.get(n)) else {
@@ -132,6 +139,19 @@ impl Bodies {
 
     fn has(&self, n: u64) -> bool {
         self.which(n) < self.count()
+    }
+}
+
+/// The same requests over and over, for a server that does not care.
+pub struct Again<'a>(pub &'a Bodies);
+
+impl Requests for Again<'_> {
+    fn write(&self, n: u64, out: &mut Vec<u8>) -> bool {
+        self.0.write(n % self.0.requests(), out)
+    }
+
+    fn records(&self, n: u64) -> u64 {
+        self.0.records(n % self.0.requests())
     }
 }
 
@@ -245,6 +265,12 @@ mod tests {
             }
             assert_eq!(sent, 10);
             assert!(!bodies.write(records, &mut Vec::new()));
+            assert_eq!(bodies.requests(), 10 / batch);
+            let (mut first, mut again) = (Vec::new(), Vec::new());
+            assert!(
+                bodies.write(1, &mut first) && Again(&bodies).write(1 + 7 * bodies.requests(), &mut again)
+            );
+            assert_eq!(first, again);
         }
     }
 

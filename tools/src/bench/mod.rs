@@ -20,9 +20,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::json;
 
-use self::bodies::{Bodies, Plan};
+use self::bodies::{Again, Bodies, Plan};
 use self::echo::Echo;
-use self::load::{Load, Outcome};
+use self::load::{Load, Outcome, Requests};
 use crate::agent::send::{self, Patience, Sent};
 use crate::cli::Server;
 use crate::http::{Base, Client};
@@ -121,12 +121,12 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         let echo = Echo::start().map_err(cannot)?;
         load.to = echo.address();
         load.time = load.time.min(load.warm_up + ECHO_TIME);
-        Some(measure("echo", &load, &bodies, ui).map_err(cannot)?)
+        Some(measure("echo", &load, &Again(&bodies), ui).map_err(cannot)?)
     };
     report(args, &outcome, echo.as_ref(), (after.0.saturating_sub(before.0), after.1 - before.1))
 }
 
-fn measure(what: &'static str, load: &Load, bodies: &Bodies, ui: Ui) -> std::io::Result<Outcome> {
+fn measure(what: &'static str, load: &Load, bodies: &dyn Requests, ui: Ui) -> std::io::Result<Outcome> {
     let mut progress = ui.progress(what, 0, Unit::Items("records"));
     let mut seen = 0;
     let outcome = load::run(load, bodies, &mut |answered| {
