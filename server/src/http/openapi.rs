@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document, made from the table of routes and the table of refusals.
 
 use super::refusal::KINDS;
-use super::routes::{Endpoint, Methods, ROUTES, Route};
+use super::routes::{Endpoint, ROUTES, Route};
 use serde_json::{Map, Value, json};
 
 /// The document as JSON.
@@ -10,8 +10,9 @@ pub fn document() -> Value {
     for route in ROUTES {
         let path = route.path.replace("*}", "}");
         let mut item = Map::new();
-        let method = if route.methods == Methods::Post { "post" } else { "get" };
-        item.insert(method.into(), operation(route));
+        for method in route.methods.names() {
+            item.insert(method.to_ascii_lowercase(), operation(route, method));
+        }
         paths.insert(path, Value::Object(item));
     }
     json!({
@@ -34,7 +35,10 @@ pub fn document() -> Value {
     })
 }
 
-fn operation(route: &Route) -> Value {
+fn operation(route: &Route, method: &str) -> Value {
+    if method == "OPTIONS" {
+        return preflight(route);
+    }
     let mut responses = Map::new();
     for answer in route.answers {
         let schema = match answer.schema {
@@ -61,24 +65,17 @@ fn operation(route: &Route) -> Value {
         responses.entry(status.to_string()).or_insert_with(|| problem(text));
     }
     let mut operation = json!({
-        "operationId": operation_id(route.endpoint),
+        "operationId": operation_id(route.endpoint, method),
         "summary": route.summary,
         "responses": responses,
     });
-    let parameters: Vec<Value> = route
-        .parameters
-        .iter()
-        .map(|p| {
-            let mut schema = json!({ "type": "string" });
-            if !p.pattern.is_empty() {
-                schema["pattern"] = json!(p.pattern);
-            }
-            json!({ "name": p.name, "in": p.place, "required": p.place == "path", "description": p.text, "schema": schema })
-        })
-        .collect();
-    if !parameters.is_empty() {
-        operation["parameters"] = Value::Array(parameters);
+    if method == "HEAD" {
+        // The answer to GET without its body.
+        for (_, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+            response.as_object_mut().map(|response| response.remove("content"));
+        }
     }
+    describe_parameters(&mut operation, route, |_| true);
     if let Some((media, schema)) = route.body {
         let schema = match schema {
             "" => json!({ "type": "string", "description": "One summary a line." }),
@@ -94,6 +91,48 @@ fn operation(route: &Route) -> Value {
         };
     }
     operation
+}
+
+/// What browsers ask before they send a request.
+fn preflight(route: &Route) -> Value {
+    let headers = |names: &[&str]| -> Value {
+        names.iter().map(|name| (*name, json!({ "schema": { "type": "string" } }))).collect()
+    };
+    let mut operation = json!({
+        "operationId": operation_id(route.endpoint, "OPTIONS"),
+        "summary": "Which methods and headers are taken",
+        "responses": {
+            "204": {
+                "description": "No body.",
+                "headers": headers(&[
+                    "Allow", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Access-Control-Allow-Origin",
+                ]),
+            },
+            "400": problem("Ambiguous framing or a malformed request."),
+            "404": problem("No such path."),
+        },
+    });
+    describe_parameters(&mut operation, route, |place| place == "path");
+    operation
+}
+
+/// Those of a route's parameters that stand in a place the operation takes.
+fn describe_parameters(operation: &mut Value, route: &Route, taken: impl Fn(&str) -> bool) {
+    let parameters: Vec<Value> = route
+        .parameters
+        .iter()
+        .filter(|p| taken(p.place))
+        .map(|p| {
+            let mut schema = json!({ "type": "string" });
+            if !p.pattern.is_empty() {
+                schema["pattern"] = json!(p.pattern);
+            }
+            json!({ "name": p.name, "in": p.place, "required": p.place == "path", "description": p.text, "schema": schema })
+        })
+        .collect();
+    if !parameters.is_empty() {
+        operation["parameters"] = Value::Array(parameters);
+    }
 }
 
 fn problem(text: &str) -> Value {
@@ -117,9 +156,16 @@ fn headers(endpoint: Endpoint, status: u16) -> Option<Value> {
     }
 }
 
-fn operation_id(endpoint: Endpoint) -> String {
+/// The endpoint's name; the plain one belongs to the method that clients are meant to use.
+fn operation_id(endpoint: Endpoint, method: &str) -> String {
     let name = format!("{endpoint:?}");
-    name[..1].to_ascii_lowercase() + &name[1..]
+    let name = name[..1].to_ascii_lowercase() + &name[1..];
+    let main = if matches!(endpoint, Endpoint::Submit | Endpoint::Batch) { "POST" } else { "GET" };
+    if method == main {
+        name
+    } else {
+        format!("{name}{}", method[..1].to_owned() + &method[1..].to_ascii_lowercase())
+    }
 }
 
 fn schemas() -> Value {
@@ -206,6 +252,16 @@ mod tests {
         let document = document();
         for route in ROUTES {
             let item = &document["paths"][route.path.replace("*}", "}")];
+            let methods: Vec<&str> = route.methods.names().collect();
+            assert_eq!(
+                item.as_object().unwrap().len(),
+                methods.len(),
+                "{}: exactly what Allow says",
+                route.path
+            );
+            for method in methods {
+                assert!(item.get(method.to_ascii_lowercase()).is_some(), "{method} {}", route.path);
+            }
             let operation = item.get("get").or(item.get("post")).unwrap();
             assert!(operation["responses"].as_object().unwrap().len() >= 3, "{}", route.path);
         }

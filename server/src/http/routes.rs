@@ -230,14 +230,19 @@ fn capture<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
 }
 
 impl Methods {
-    /// Whether a method is answered; OPTIONS is a matter of its own.
+    /// Whether a method is answered.
     pub fn allow(self, method: &hyper::Method) -> bool {
         match self {
             Methods::Post => method == hyper::Method::POST,
             Methods::Get => method == hyper::Method::GET || method == hyper::Method::HEAD,
             // Any that a client in the field may have used; not TRACE, CONNECT or what nobody has heard of.
-            Methods::Any => self.list().split(", ").any(|name| name == method.as_str()),
+            Methods::Any => self.names().any(|name| name == method.as_str()),
         }
+    }
+
+    /// The methods that are answered, OPTIONS last.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        self.list().split(", ")
     }
 
     /// Value of the header Allow.
@@ -245,7 +250,7 @@ impl Methods {
         match self {
             Methods::Post => "POST, OPTIONS",
             Methods::Get => "GET, HEAD, OPTIONS",
-            Methods::Any => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+            Methods::Any => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
         }
     }
 }
