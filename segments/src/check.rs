@@ -84,6 +84,23 @@ fn check(
     pace: &mut dyn FnMut(usize) -> io::Result<()>,
 ) -> Result<Footer, CheckError> {
     let length = file.metadata()?.len();
+    let source = Windowed::new(WINDOW, |offset, buf: &mut [u8]| {
+        let wanted = buf.len().min(usize::try_from(length.saturating_sub(offset)).unwrap_or(buf.len()));
+        pace(wanted)?;
+        file.read_exact_at(&mut buf[..wanted], offset).map(|()| wanted)
+    });
+    check_source(source, length, number)
+}
+
+/// The same for a segment in memory.
+///
+/// # Errors
+/// [`CheckError`].
+pub fn check_sealed_bytes(bytes: &[u8], number: u64) -> Result<Footer, CheckError> {
+    check_source(bytes, bytes.len() as u64, number)
+}
+
+fn check_source(mut source: impl Source, length: u64, number: u64) -> Result<Footer, CheckError> {
     let damaged = |flaw: Flaw| CheckError::Damaged(flaw.in_segment(number, Lsn::ZERO));
     let block_damaged = |at: u64| {
         move |flaw: BlockFlaw| match flaw {
@@ -94,11 +111,6 @@ fn check(
     if length < 3 * BLOCK as u64 {
         return Err(damaged(Flaw::new(length, "a whole segment", format!("{length} bytes"))));
     }
-    let mut source = Windowed::new(WINDOW, |offset, buf: &mut [u8]| {
-        let wanted = buf.len().min(usize::try_from(length.saturating_sub(offset)).unwrap_or(buf.len()));
-        pace(wanted)?;
-        file.read_exact_at(&mut buf[..wanted], offset).map(|()| wanted)
-    });
     let header = SegmentHeader::decode(source.bytes(0, BLOCK)?.first_chunk().expect("a block"));
     let header = header.map_err(block_damaged(0))?;
     if header.number != number || header.bytes != length {

@@ -109,6 +109,8 @@ impl Manifest {
 pub(crate) struct Slots {
     /// The newest whole value.
     pub newest: Option<Manifest>,
+    /// The one before it, where both slots are whole.
+    pub older: Option<Manifest>,
     /// A slot that is neither whole nor empty nor merely older: a torn write, or rot.
     pub damaged: Option<Flaw>,
 }
@@ -119,13 +121,14 @@ impl Slots {
         if file.len() as u64 != MANIFEST_BYTES {
             return Err(BlockFlaw::Bad(Flaw::new(0, format!("{MANIFEST_BYTES} bytes"), file.len())));
         }
-        let mut slots = Slots { newest: None, damaged: None };
+        let mut slots = Slots { newest: None, older: None, damaged: None };
         for (nth, slot) in file.as_chunks::<BLOCK>().0.iter().enumerate() {
             match Manifest::decode(slot, nth as u64) {
                 Ok(manifest) => {
-                    if slots.newest.as_ref().is_none_or(|newest| newest.generation < manifest.generation) {
-                        slots.newest = Some(manifest);
-                    }
+                    slots.older = match &slots.newest {
+                        Some(newest) if newest.generation > manifest.generation => Some(manifest),
+                        _ => slots.newest.replace(manifest),
+                    };
                 }
                 Err(BlockFlaw::Bad(_)) if is_zero(slot) => {}
                 Err(BlockFlaw::Bad(flaw)) => slots.damaged = Some(flaw.within((nth * BLOCK) as u64)),

@@ -108,6 +108,44 @@ mod tests {
         assert_eq!(rows, [5, 3, 46], "clean, torn, corrupt");
     }
 
+    /// The table in docs/FORMAT.md says the same, of every case, once.
+    #[test]
+    fn the_written_table_is_this_table() {
+        let text = include_str!("../../docs/FORMAT.md");
+        let (_, table) = text.split_once("| segment | there |").expect("docs/FORMAT.md has the table");
+        let rows: Vec<Vec<&str>> = table
+            .lines()
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+            .collect();
+        assert_eq!(rows.len(), 9);
+        let mut used = vec![0; rows.len()];
+        for (segment, state) in [("sealed", State::Sealed), ("full", State::Full), ("active", State::Active)]
+        {
+            for (there, found) in
+                [("nothing", Found::Nothing), ("damaged", Found::Damaged), ("stranger", Found::Stranger)]
+            {
+                for (after, later) in
+                    [("nothing", Later::Nothing), ("residue", Later::Residue), ("proof", Later::Proof)]
+                {
+                    for (beyond, promised) in [("yes", true), ("no", false)] {
+                        let case = [segment, there, after, beyond];
+                        let matches = |row: &Vec<&str>| {
+                            row.iter().zip(case).all(|(cell, word)| cell.split(", ").any(|one| one == word))
+                        };
+                        let row: Vec<usize> = (0..rows.len()).filter(|nth| matches(&rows[*nth])).collect();
+                        assert_eq!(row.len(), 1, "{case:?} stands in rows {row:?}");
+                        let verdict = format!("{:?}", decide(state, found, later, promised)).to_lowercase();
+                        assert_eq!(rows[row[0]][4], verdict, "{case:?}");
+                        used[row[0]] += 1;
+                    }
+                }
+            }
+        }
+        assert!(used.iter().all(|cases| *cases > 0), "every row is used: {used:?}");
+    }
+
     /// The rows that decide whether data may be dropped, written out.
     #[test]
     fn only_three_rows_erase() {

@@ -196,6 +196,10 @@ impl Disk for UringDisk {
     }
 
     fn close(&mut self, file: FileId) {
+        if self.file == Some(file) {
+            // The table keeps the file open until another takes its entry; nothing is written to it any more.
+            self.file = None;
+        }
         self.files.close(file);
     }
 

@@ -3,12 +3,14 @@
 //! - [`fuzz`]: decoders against any bytes.
 //! - [`manners`]: the house rules, checked on the tree.
 //! - [`rt`]: the deterministic runtime under the simulator.
-//! - [`table`]: the contract of the index's table, for each that keeps it.
-//! - [`disk`]: a disk that loses what was not synced.
+//! - [`table`]: the contract of the index's table, for each that keeps it; [`disk_contract`]: that of the log's disk.
+//! - [`disk`]: a disk that loses what was not synced; [`crash`]: the segment log on it, stopped everywhere.
 //! - [`sim`]: the simulator; [`checkers`]: what it holds every history against.
 
 pub mod checkers;
+pub mod crash;
 pub mod disk;
+pub mod disk_contract;
 pub mod fuzz;
 pub mod manners;
 pub mod rt;

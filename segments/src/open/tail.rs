@@ -7,7 +7,8 @@ where
     F: FnMut(&Header, u64, &Frame<'_>) -> Result<(), E>,
 {
     /// The last segment: decide about its tail, erase what is torn, make sure of the rest.
-    pub(super) fn active(&mut self, manifest: &Manifest) -> Result<Active, OpenError> {
+    pub(super) fn active(&mut self, newest: &Newest) -> Result<Active, OpenError> {
+        let manifest = &newest.manifest;
         let number = manifest.active.number;
         let header = self.expected(number, manifest.active.bytes);
         if manifest.active != header {
@@ -40,10 +41,16 @@ where
             }
             Err(flaw) => return self.corrupt(flaw, number),
         }
-        let block = header.encode();
+        let (block, blank) = (header.encode(), is_zero(&bytes[..BLOCK]));
         bytes[..BLOCK].copy_from_slice(&block[..]);
+        let spare = self.spare(&header)?;
+        let restored = spare.as_ref().is_some_and(|copy| copy.restore(&header, &mut bytes));
         let mut walk = Walk::new(&header, self.mark, Chain::EachBatch);
-        let (here, later) = self.walk(&mut walk, &mut &bytes[..], &header)?;
+        let (here, mut later) = self.walk(&mut walk, &mut &bytes[..], &header)?;
+        if spare.as_ref().is_some_and(|copy| copy.offset as u64 >= walk.offset) {
+            // Copied when everything before it was durable, and found good then.
+            later = Later::Proof;
+        }
         let found = Found::of(&here).expect("the walk stopped");
         match decide(State::Active, found, later, self.tip < self.options.at_least) {
             Verdict::Clean => {}
@@ -58,35 +65,54 @@ where
                 return self.corrupt(flaw, number);
             }
         }
-        // What no later batch proves durable may exist in a page cache only, even one that calls it clean after
-        // a failed sync. The same bytes written again are on their way to the device like any others; and a
-        // header without proven batches is not proven either.
-        let unproven = self.unproven(&walk, &header, &bytes);
-        if unproven == BLOCK {
-            // Nor is the manifest that let it begin, and it must be durable before the header is.
+        if newest.in_doubt(blank) {
             write_manifest(&mut self.disk, manifest).map_err(doing())?;
+        }
+        if walk.offset == BLOCK as u64 {
+            // Without batches nothing depends on it. With them, it is durable: they were written after it.
             self.disk.write(file, 0, &block[..]).map_err(doing())?;
         }
-        if unproven < walk.offset as usize {
-            self.disk.write(file, unproven as u64, &bytes[unproven..walk.offset as usize]).map_err(doing())?;
-        }
         self.disk.sync(file).map_err(doing())?;
+        if let Some(copy) = spare.filter(|_| restored) {
+            // Before the spare is used again.
+            self.disk.write(file, copy.offset as u64, copy.batch()).map_err(doing())?;
+            self.disk.sync(file).map_err(doing())?;
+            self.recovery.restored = true;
+        }
+        self.again(file, &walk, &header, &bytes).map_err(doing())?;
         let (end, frames) = (walk.offset, walk.frames);
         let hasher = walk.into_hasher(&mut &bytes[..]).map_err(doing())?;
         Ok(Active { stamp: header.stamp(), header, file, end, hasher, frames })
     }
 
-    /// Where the batches begin that no later batch proves durable, and how many they are.
-    fn unproven(&mut self, walk: &Walk, header: &SegmentHeader, bytes: &[u8]) -> usize {
+    /// Writes the batches again that no later one proves durable. They may exist in a page cache only, even in one
+    /// that calls them clean after a failed sync; the same bytes written again are on their way to the device
+    /// like any others. Each may as well be durable and acknowledged: a copy of it comes first.
+    fn again(&mut self, file: FileId, walk: &Walk, header: &SegmentHeader, bytes: &[u8]) -> io::Result<()> {
         let (mut at, mut number, stamp) = (BLOCK, header.first_batch, header.stamp());
-        while number <= walk.durable && at < walk.offset as usize {
+        let mut spare = None;
+        while at < walk.offset as usize {
             let room = header.footer_at() - at as u64;
             let batch = Header::read(&stamp, at as u64, room, &bytes[at..]).expect("the walk accepted it");
-            at += batch.bytes as usize;
+            let batch = &bytes[at..at + batch.bytes as usize];
+            if number > walk.durable {
+                let copy = match spare {
+                    Some(copy) => copy,
+                    None => *spare.insert(self.open_spare(header)?),
+                };
+                for (file, place) in [(copy, 0), (file, at as u64)] {
+                    self.disk.write(file, place, batch)?;
+                    self.disk.sync(file)?;
+                }
+                self.recovery.rewritten += 1;
+            }
+            at += batch.len();
             number += 1;
         }
-        self.recovery.rewritten = walk.next_batch - number;
-        at
+        if let Some(copy) = spare {
+            self.disk.close(copy);
+        }
+        Ok(())
     }
 
     /// Zeros everything after the last good batch, durably: bytes of a batch that never was must not come back

@@ -11,6 +11,7 @@ use super::faults::{AfterFailure, Death, Faults, SECTOR, Sloppy, Suffered};
 use super::process::SimDisk;
 use crate::rt::Rng;
 
+#[derive(Clone)]
 pub(super) struct Pending {
     id: u64,
     offset: usize,
@@ -29,6 +30,19 @@ pub(super) struct Inode {
     pub(super) phantom: bool,
 }
 
+impl Inode {
+    pub(super) fn copy(&self) -> Inode {
+        let Inode { seen, durable, pending, phantom } = self;
+        Inode { seen: seen.clone(), durable: durable.clone(), pending: pending.clone(), phantom: *phantom }
+    }
+}
+
+impl Pending {
+    pub(super) fn land(self, bytes: &mut [u8]) {
+        bytes[self.offset..self.offset + self.bytes.len()].copy_from_slice(&self.bytes);
+    }
+}
+
 pub(super) struct State {
     pub(super) inodes: BTreeMap<u64, Inode>,
     pub(super) names: BTreeMap<String, u64>,
@@ -36,7 +50,7 @@ pub(super) struct State {
     pub(super) next: u64,
     pub(super) life: u64,
     pub(super) dead: bool,
-    /// A write or sync of this life has failed.
+    /// A write or sync of this life has failed, and the process has been told.
     pub(super) failed: bool,
     pub(super) faults: Faults,
     pub(super) sloppy: Sloppy,
@@ -156,6 +170,11 @@ impl Device {
         self.lock().faults = faults;
     }
 
+    /// Whether something planned has not gone wrong yet.
+    pub fn faults_pending(&self) -> bool {
+        self.lock().faults.pending()
+    }
+
     /// How many bytes all files may have together.
     pub fn set_capacity(&self, bytes: u64) {
         self.lock().capacity = bytes;
@@ -197,7 +216,7 @@ pub(super) fn eio(what: &str) -> io::Error {
 }
 
 /// Count down to a fault; true when it is due.
-fn due(countdown: &mut Option<u64>) -> bool {
+pub(super) fn due(countdown: &mut Option<u64>) -> bool {
     match countdown {
         Some(0) => {
             *countdown = None;
@@ -253,9 +272,12 @@ impl State {
             Some(Death::NothingLands) => 0,
         };
         if death.is_none() && due(&mut self.faults.write_fails_in) {
-            self.failed = true;
             self.suffered.failed_writes += 1;
             return Err(eio("EIO on write"));
+        }
+        if death.is_none() && due(&mut self.faults.write_full_in) {
+            self.suffered.failed_writes += 1;
+            return Err(io::ErrorKind::StorageFull.into());
         }
         let short = death.is_none() && due(&mut self.faults.short_write_in);
         let landing = if short { landing / 2 / SECTOR * SECTOR } else { landing };
@@ -272,11 +294,12 @@ impl State {
         inode.pending.push(Pending { id, offset, bytes: bytes[..landing].to_vec() });
         self.counters.bytes_written += landing as u64;
         if short {
-            self.failed = true;
             self.suffered.short_writes += 1;
             if !self.sloppy.short_writes_are_whole {
                 return Err(io::Error::new(io::ErrorKind::WriteZero, "simulated: a short write"));
             }
+            // Nobody will be told, and everything that follows is built on it.
+            self.failed = true;
         }
         if death.is_some() { Err(eio("died in a write")) } else { Ok(id) }
     }

@@ -34,6 +34,33 @@ pub struct Faults {
     pub write_fails_in: Option<u64>,
     /// Make the write of this many more a short one.
     pub short_write_in: Option<u64>,
+    /// Fail the write of this many more with ENOSPC.
+    pub write_full_in: Option<u64>,
+    /// Fail the read of this many more with EIO.
+    pub read_fails_in: Option<u64>,
+    /// Have no room for the file of this many more, nor for those after it: so many in a row.
+    pub no_room_in: Option<(u64, u64)>,
+}
+
+impl Faults {
+    /// Whether one of them is still to come.
+    #[must_use]
+    pub fn pending(&self) -> bool {
+        let Faults {
+            die_in,
+            sync_fails_in,
+            write_fails_in,
+            short_write_in,
+            write_full_in,
+            read_fails_in,
+            no_room_in,
+        } = self;
+        let counted = [write_fails_in, short_write_in, write_full_in, read_fails_in];
+        die_in.is_some()
+            || sync_fails_in.is_some()
+            || no_room_in.is_some()
+            || counted.iter().any(|countdown| countdown.is_some())
+    }
 }
 
 /// How an implementation may break its obligations: what mutants are made of. All off in a true disk.

@@ -6,8 +6,10 @@
 
 mod device;
 mod faults;
+mod fork;
 mod process;
 
 pub use device::Device;
 pub use faults::{AfterFailure, Death, Faults, SECTOR, Sloppy, Suffered};
+pub use fork::Loss;
 pub use process::SimDisk;

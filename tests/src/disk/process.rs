@@ -5,7 +5,7 @@ use std::io;
 
 use segments::{Completion, Counters, Disk, FileId, Map, Slot};
 
-use super::device::{Device, Inode, eio};
+use super::device::{Device, Inode, due, eio};
 use super::faults::Death;
 
 /// A submission on its way.
@@ -77,6 +77,9 @@ impl Disk for SimDisk {
         if state.begin(self.life)?.is_some() {
             return Err(eio("died"));
         }
+        if due(&mut state.faults.read_fails_in) {
+            return Err(eio("EIO on read"));
+        }
         let seen = &state.inodes[&inode].seen;
         let from = seen.get(offset as usize..).unwrap_or_default();
         let len = from.len().min(buf.len());
@@ -88,7 +91,9 @@ impl Disk for SimDisk {
         let inode = self.inode(file)?;
         let mut state = self.device.lock();
         let death = state.begin(self.life)?;
-        state.write(inode, offset as usize, bytes, death).map(drop)
+        let written = state.write(inode, offset as usize, bytes, death).map(drop);
+        state.failed |= written.is_err();
+        written
     }
 
     fn sync(&mut self, file: FileId) -> io::Result<()> {
@@ -101,10 +106,28 @@ impl Disk for SimDisk {
     fn prepare(&mut self, name: &str, bytes: u64) -> io::Result<()> {
         let mut state = self.device.lock();
         let death = state.begin(self.life)?;
+        if self.preparing.is_some() {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         if matches!(death, Some(Death::NothingLands | Death::HalfLands)) {
             return Err(eio("died"));
         }
-        let phantom = state.used() + bytes > state.capacity;
+        let no_room = match &mut state.faults.no_room_in {
+            Some((0, 1)) => {
+                state.faults.no_room_in = None;
+                true
+            }
+            Some((0, more)) => {
+                *more -= 1;
+                true
+            }
+            Some((countdown, _)) => {
+                *countdown -= 1;
+                false
+            }
+            None => false,
+        };
+        let phantom = no_room || state.used() + bytes > state.capacity;
         state.suffered.refusals += u64::from(phantom);
         if phantom && !state.sloppy.full_is_success {
             self.preparing = Some(Err(io::ErrorKind::StorageFull.into()));
@@ -204,6 +227,7 @@ impl Disk for SimDisk {
             }
             state.sync(flight.inode, id, death)
         });
+        state.failed |= result.is_err();
         Ok(Some(Completion { slot: flight.slot, result, nanos: 0 }))
     }
 

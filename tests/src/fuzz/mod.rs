@@ -38,6 +38,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "leaf", run: ledger::leaf, seeds: ledger::leaf_seeds },
     Target { name: "row", run: ledger::row, seeds: ledger::row_seeds },
     Target { name: "snapshot", run: ledger::snapshot, seeds: ledger::snapshot_seeds },
+    Target { name: "block", run: segments::fuzz_block, seeds: segments::block_seeds },
+    Target { name: "segment", run: segments::fuzz_segment, seeds: segments::segment_seeds },
     Target { name: "manifest", run: segments::runs::fuzz_manifest, seeds: ledger::manifest_seeds },
     Target { name: "filters", run: segments::runs::fuzz_filters, seeds: ledger::filters_seeds },
     Target { name: "history", run: ledger::history, seeds: ledger::history_seeds },

@@ -1,0 +1,148 @@
+//! Segments that a later one follows: nothing in them is in doubt, and anything but the expected is corruption.
+
+use super::*;
+
+impl<D: Disk, E: Display, F> Opening<'_, D, F>
+where
+    F: FnMut(&Header, u64, &Frame<'_>) -> Result<(), E>,
+{
+    /// Opens a segment's file and its header.
+    pub(super) fn open_segment(
+        &mut self,
+        number: u64,
+    ) -> Result<(FileId, Result<SegmentHeader, Flaw>), OpenError> {
+        let name = segment_name(number);
+        let doing = || OpenError::disk(format!("read {name}"));
+        let file = self.disk.open(&name).map_err(doing())?;
+        let length = self.disk.len(file).map_err(doing())?;
+        let mut block = BlockBuf::new(BLOCK);
+        if length < BLOCK as u64 || self.disk.read(file, 0, &mut block).map_err(doing())? != BLOCK {
+            return Ok((file, Err(Flaw::new(length, "a whole segment", format!("{length} bytes")))));
+        }
+        let header = SegmentHeader::decode(block.first_chunk().expect("a block was read"));
+        let header = match header {
+            Ok(header) => header,
+            Err(crate::segment::BlockFlaw::Bad(flaw)) => return Ok((file, Err(flaw))),
+            Err(other) => return Err(OpenError::block(other, number, 0, self.tip)),
+        };
+        if header.bytes != length {
+            return Ok((
+                file,
+                Err(Flaw::new(length.min(header.bytes), format!("{} bytes", header.bytes), length)),
+            ));
+        }
+        Ok((file, Ok(header)))
+    }
+
+    pub(super) fn corrupt<T>(&self, flaw: Flaw, segment: u64) -> Result<T, OpenError> {
+        Err(OpenError::Corrupt(flaw.in_segment(segment, self.tip)))
+    }
+
+    /// The header this log must have written for the next segment.
+    pub(super) fn expected(&self, number: u64, bytes: u64) -> SegmentHeader {
+        SegmentHeader {
+            identity: self.options.identity.clone(),
+            number,
+            first_batch: self.next_batch,
+            tip: self.tip,
+            bytes,
+            previous: self.previous,
+        }
+    }
+
+    /// A file and header of a segment that a later one follows: anything but the expected is corruption.
+    fn finished(&mut self, number: u64) -> Result<(FileId, SegmentHeader), OpenError> {
+        let (file, header) = self.open_segment(number)?;
+        let header = header.or_else(|flaw| self.corrupt(flaw, number))?;
+        if header != self.expected(number, header.bytes) {
+            let expected = format!("{:?}", self.expected(number, header.bytes));
+            return self.corrupt(Flaw::new(24, expected, format!("{header:?}")), number);
+        }
+        Ok((file, header))
+    }
+
+    pub(super) fn sealed(&mut self, number: u64, manifest: &Manifest) -> Result<(), OpenError> {
+        let (file, header) = self.finished(number)?;
+        let doing = || OpenError::disk(format!("read segment {number}"));
+        let at = header.footer_at();
+        let mut block = BlockBuf::new(BLOCK);
+        self.disk.read(file, at, &mut block).map_err(doing())?;
+        let footer = Footer::decode(block.first_chunk().expect("a block was read"));
+        let footer = footer.map_err(|flaw| OpenError::block(flaw, number, at, self.tip))?;
+        if number == manifest.sealed && footer.digest != manifest.sealed_digest {
+            self.disk.close(file);
+            return self.corrupt(Flaw::new(at + 72, manifest.sealed_digest, footer.digest), number);
+        }
+        if footer.last < self.options.replay_from {
+            self.disk.close(file);
+            if footer.number != number || footer.first_batch != header.first_batch {
+                return self.corrupt(
+                    Flaw::new(at + 16, format!("the footer of segment {number}"), footer.number),
+                    number,
+                );
+            }
+            self.index.skip(Span { first: footer.first.0, last: footer.last.0 });
+            self.tip = self.tip.max(footer.last);
+            self.committed = self.committed.max(footer.last);
+            self.next_batch = footer.last_batch + 1;
+            self.previous = footer.digest;
+            return Ok(());
+        }
+        let mapped = self.disk.map(&segment_name(number)).map_err(doing())?;
+        let found = match mapped {
+            Some(map) => self.walk_finished(&mut &map[..], &header, State::Sealed)?,
+            None => {
+                // The source borrows the disk, and so does nothing else of this opening during the walk.
+                let mut bytes = BlockBuf::new(header.bytes as usize);
+                self.disk.read(file, 0, &mut bytes).map_err(doing())?;
+                self.walk_finished(&mut &bytes[..], &header, State::Sealed)?
+            }
+        };
+        self.disk.close(file);
+        if footer != found {
+            return self.corrupt(Flaw::new(at + 16, format!("{found:?}"), format!("{footer:?}")), number);
+        }
+        self.committed = self.committed.max(footer.last);
+        Ok(())
+    }
+
+    pub(super) fn full(&mut self, number: u64) -> Result<Full, OpenError> {
+        let (file, header) = self.finished(number)?;
+        let mut bytes = BlockBuf::new(header.bytes as usize);
+        let doing = OpenError::disk(format!("read segment {number}"));
+        self.disk.read(file, 0, &mut bytes).map_err(doing)?;
+        self.disk.close(file);
+        let footer = self.walk_finished(&mut &bytes[..], &header, State::Full)?;
+        Ok(Full { footer, footer_at: header.footer_at() })
+    }
+
+    /// Walks a finished segment to its end and returns the footer it must have.
+    fn walk_finished(
+        &mut self,
+        source: &mut impl Source,
+        header: &SegmentHeader,
+        state: State,
+    ) -> Result<Footer, OpenError> {
+        let chain = if state == State::Sealed { Chain::Whole } else { Chain::EachBatch };
+        let mut walk = Walk::new(header, self.mark, chain);
+        let (here, later) = self.walk(&mut walk, source, header)?;
+        let found = Found::of(&here).expect("the walk stopped");
+        if decide(state, found, later, false) != Verdict::Clean {
+            return self.corrupt(stop_flaw(&here, later, &walk), header.number);
+        }
+        let doing = OpenError::disk(format!("read segment {}", header.number));
+        let digest = walk.digest(source).map_err(doing)?;
+        self.previous = digest;
+        let span = self.index.span(header.number);
+        Ok(Footer {
+            number: header.number,
+            first_batch: header.first_batch,
+            last_batch: walk.next_batch - 1,
+            first: Lsn(span.first),
+            last: Lsn(span.last),
+            end: walk.offset,
+            frames: walk.frames,
+            digest,
+        })
+    }
+}
