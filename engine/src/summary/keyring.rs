@@ -9,12 +9,13 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use ed25519_dalek::{Signature, VerifyingKey};
+use ed25519_dalek::VerifyingKey;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::canonical::{LAYOUTS, Layout, SignedFields};
+use super::ed25519::PreparedKey;
 use super::signature::{Algorithm, Bytes, Forms, SignatureForm, Signed, Unsigned, decode};
 use crate::event::{KeyKind, KeySpec};
 use crate::ids::KeyId;
@@ -71,7 +72,7 @@ enum Check {
     Hmac(Hmac<Sha256>),
     /// An HMAC key whose secret we do not have.
     Opaque,
-    Ed25519(VerifyingKey),
+    Ed25519(PreparedKey),
     Unsigned,
 }
 
@@ -124,7 +125,7 @@ impl KeyRing {
         for spec in specs {
             let check = match &spec.kind {
                 KeyKind::HmacSealed(_) => hmac(spec)?,
-                KeyKind::Ed25519(bytes) => Check::Ed25519(strong_key(bytes, spec.key_id)?),
+                KeyKind::Ed25519(bytes) => Check::Ed25519(PreparedKey::new(strong_key(bytes, spec.key_id)?)),
                 KeyKind::Unsigned => Check::Unsigned,
             };
             let KeySpec { key_id: id, not_before_ms, not_after_ms, .. } = *spec;
@@ -240,9 +241,7 @@ impl Check {
             (Check::Hmac(keyed), Bytes::Hmac(tag)) => {
                 keyed.clone().chain_update(message).verify_slice(tag).is_ok()
             }
-            (Check::Ed25519(key), Bytes::Ed25519(sig)) => {
-                key.verify_strict(message, &Signature::from_bytes(sig)).is_ok()
-            }
+            (Check::Ed25519(key), Bytes::Ed25519(sig)) => key.verify_strict(message, sig),
             _ => false,
         }
     }

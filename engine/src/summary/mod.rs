@@ -27,6 +27,7 @@ pub mod boxes;
 pub mod canonical;
 pub mod coherence;
 pub mod decimal;
+mod ed25519;
 pub mod fingerprint;
 mod json;
 pub mod keyring;

@@ -37,7 +37,7 @@ macro_rules! settings {
 pub static SETTINGS: &[Setting] = settings! {
     "http.host" ["FLK_HTTP_HOST"] = "0.0.0.0", "IP address", "all interfaces, as the original listened; a reverse proxy on the same host wants 127.0.0.1", |c, v| c.host = parse(v)?;
     "http.port" ["FLK_HTTP_PORT", "PORT"] = "8080", "TCP port", "the original's port; 0 lets the kernel choose", |c, v| c.port = parse(v)?;
-    "http.workers" ["FLK_HTTP_WORKERS"] = "0", "threads", "runtime threads; 0 means one a core", |c, v| c.workers = within(v, 0, 1024)?;
+    "http.workers" ["FLK_HTTP_WORKERS"] = "0", "threads", "threads that serve connections; 0 means one a core", |c, v| c.workers = within(v, 0, 1024)?;
     "http.max_connections" ["FLK_HTTP_MAX_CONNECTIONS"] = "8192", "connections", "bounds memory and descriptors: about 20 KiB each", |c, v| c.max_connections = within(v, 1, 1 << 20)?;
     "http.max_connections_per_ip" ["FLK_HTTP_MAX_CONNECTIONS_PER_IP"] = "2048", "connections", "one client must not take every slot; raise it behind a proxy", |c, v| c.max_connections_per_ip = within(v, 1, 1 << 20)?;
     "http.header_timeout_ms" ["FLK_HTTP_HEADER_TIMEOUT_MS"] = "10000", "ms", "whole request head from its first byte; a dripped head must not hold a slot", |c, v| c.header_timeout = millis(v)?;
@@ -80,7 +80,7 @@ pub static SETTINGS: &[Setting] = settings! {
     "scrub.every_ms" ["FLK_SCRUB_EVERY_MS"] = "3600000", "ms", "a pass over all sealed segments begins at most this often: a short log is not read all day", |c, v| c.scrub_every = millis(v)?;
     "attest.records" ["FLK_ATTEST_RECORDS"] = "4096", "submissions", "at most this many between two Attested and Checkpoint events", |c, v| c.attest_records = within(v, 1, 1 << 20)?;
     "attest.idle_ms" ["FLK_ATTEST_IDLE_MS"] = "500", "ms", "attest and checkpoint what is there when nothing new arrives for this long", |c, v| c.attest_idle = millis(v)?;
-    "snapshot.records" ["FLK_SNAPSHOT_RECORDS"] = "500000", "submissions", "ledger snapshot after this many, so that a restart replays less than a second of log", |c, v| c.snapshot_records = within(v, 1, 1 << 40)?;
+    "snapshot.records" ["FLK_SNAPSHOT_RECORDS"] = "64000", "submissions", "ledger snapshot after this many, so that a restart replays less than a second of log", |c, v| c.snapshot_records = within(v, 1, 1 << 40)?;
     "worm.box_s" ["FLK_WORM_BOX_S"] = "3600", "s", "event time covered by one WORM file", |c, v| c.worm_box = Duration::from_secs(within(v, 1, 86_400)?);
     "worm.max_bytes" ["FLK_WORM_MAX_BYTES"] = "33554432", "bytes", "a WORM file is closed at this size even inside its time box, so that its root is quick to recompute", |c, v| c.worm_bytes = within(v, 65_536, 1 << 30)?;
     "audit.token" ["FLK_AUDIT_TOKEN"] = "", "secret text", "bearer token that may read entry bundles; not set means nobody may", |c, v| c.audit_token = secret(v);
