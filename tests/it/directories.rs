@@ -173,6 +173,32 @@ fn a_foreign_region_is_refused() {
     insist_refused(&start.with("FLK_REGION", "elsewhere"), &["default", "elsewhere"]);
 }
 
+/// Says of a file's first block that a later version wrote it, with a sum that holds.
+fn claim_a_later_format(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("read");
+    bytes[12..16].copy_from_slice(&2_u32.to_le_bytes());
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&bytes[..8]);
+    sum.update(&bytes[12..4096]);
+    bytes[8..12].copy_from_slice(&sum.finalize().to_le_bytes());
+    std::fs::write(path, bytes).expect("write");
+}
+
+#[test]
+fn a_later_format_is_refused_and_not_called_damage() {
+    let (directory, start) = filled();
+    let oldest = segments(directory.path())[0].clone();
+    for path in [oldest, directory.path().join("log/MANIFEST")] {
+        let whole = std::fs::read(&path).expect("read");
+        claim_a_later_format(&path);
+        std::fs::remove_dir_all(directory.path().join("proj")).expect("the projections are there");
+        insist_refused(&start, &["written in format 2", "this program reads 1", "newer program"]);
+        assert_ne!(tools::verify(directory.path()).code, Some(0));
+        std::fs::write(&path, whole).expect("write");
+        start.ready().stop();
+    }
+}
+
 #[test]
 fn worm_verify_has_an_exit_code_for_each_ending() {
     let (directory, _) = filled();
