@@ -10,17 +10,17 @@ use std::io;
 use engine::codec::{DecodeError, Reader, put16};
 use engine::event::Record;
 use engine::log::Lsn;
-use openraft::impls::{BasicNode, leader_id_std::LeaderId};
+use openraft::impls::leader_id_std::LeaderId;
 
 use crate::batch::Batch;
-use crate::types::{Data, Entry, LogId, Membership, Payload, Vote, index_of, log_id, lsn_of};
+use crate::types::{Data, Entry, LogId, Member, Membership, Payload, Vote, index_of, log_id, lsn_of};
 
 /// Most voters and learners one membership may name.
 const MEMBERS_MAX: usize = 64;
 /// Most configurations in one membership: two while a joint change is under way.
 const CONFIGS_MAX: usize = 2;
 /// Longest address of a member, in bytes.
-const ADDRESS_MAX: usize = 256;
+pub(crate) const ADDRESS_MAX: usize = 256;
 
 /// Bytes of one frame as handed to the log.
 pub(crate) enum Body {
@@ -38,7 +38,10 @@ impl Body {
     }
 }
 
-/// The frame body of `entry`, proposed by `leader`.
+/// Set in the first byte of a membership whose members have incarnations.
+const INCARNATIONS: u8 = 0x80;
+
+/// The frame body of `entry`, which `leader` proposed.
 pub(crate) fn encode_entry(entry: &Entry, leader: u64) -> Body {
     let payload = match &entry.payload {
         Payload::Normal(data) => return Body::Shared(data.clone()),
@@ -54,6 +57,7 @@ pub(crate) fn encode_entry(entry: &Entry, leader: u64) -> Body {
 pub(crate) fn decode_entry(lsn: Lsn, term: u64, body: &[u8]) -> io::Result<Entry> {
     let index = index_of(lsn).ok_or_else(|| corrupt("an entry without a position"))?;
     let record = Record::decode(body).map_err(|error| refused(&format!("entry at {lsn}"), error))?;
+    let leader = record.leader;
     let payload = match record.payload {
         engine::event::Payload::Blank => Payload::Blank,
         engine::event::Payload::Events(events) => {
@@ -61,7 +65,7 @@ pub(crate) fn decode_entry(lsn: Lsn, term: u64, body: &[u8]) -> io::Result<Entry
         }
         engine::event::Payload::Membership(bytes) => Payload::Membership(decode_membership(&bytes)?),
     };
-    Ok(Entry { log_id: log_id(term, index), payload })
+    Ok(Entry { log_id: log_id(term, index), leader, payload })
 }
 
 /// A vote: term, node, whether a quorum granted it.
@@ -103,11 +107,13 @@ pub(crate) fn decode_log_id(bytes: &[u8]) -> io::Result<LogId> {
 }
 
 /// A membership: count of configurations, each a count of voters and their ids; then a count of
-/// members, each an id and its address with length.
+/// members, each an id, its address with length, and its incarnation if any member has one, which
+/// the highest bit of the first byte says.
 pub(crate) fn encode_membership(membership: &Membership) -> Vec<u8> {
     let mut out = Vec::new();
     let configs = membership.get_joint_config();
-    out.push(count(configs.len(), CONFIGS_MAX));
+    let incarnations = membership.nodes().any(|(_, member)| member.incarnation != 0);
+    out.push(count(configs.len(), CONFIGS_MAX) | if incarnations { INCARNATIONS } else { 0 });
     for voters in configs {
         out.push(count(voters.len(), MEMBERS_MAX));
         voters.iter().for_each(|id| out.extend_from_slice(&id.to_le_bytes()));
@@ -116,8 +122,11 @@ pub(crate) fn encode_membership(membership: &Membership) -> Vec<u8> {
     out.push(count(nodes.len(), MEMBERS_MAX));
     for (id, node) in nodes {
         out.extend_from_slice(&id.to_le_bytes());
-        assert!(node.addr.len() <= ADDRESS_MAX, "L1: an address of {} bytes", node.addr.len());
-        put16(&mut out, node.addr.as_bytes());
+        assert!(node.address.len() <= ADDRESS_MAX, "L1: an address of {} bytes", node.address.len());
+        put16(&mut out, node.address.as_bytes());
+        if incarnations {
+            out.extend_from_slice(&node.incarnation.to_le_bytes());
+        }
     }
     out
 }
@@ -126,7 +135,9 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> io::Result<Membership> {
     let read = || {
         let mut reader = Reader::new(bytes);
         let mut configs = Vec::new();
-        for _ in 0..member_count(&mut reader, CONFIGS_MAX)? {
+        let first = reader.u8("count")?;
+        let incarnations = first & INCARNATIONS != 0;
+        for _ in 0..bounded(first & !INCARNATIONS, CONFIGS_MAX)? {
             let mut voters = BTreeSet::new();
             for _ in 0..member_count(&mut reader, MEMBERS_MAX)? {
                 voters.insert(reader.u64("voter")?);
@@ -136,7 +147,9 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> io::Result<Membership> {
         let mut nodes = BTreeMap::new();
         for _ in 0..member_count(&mut reader, MEMBERS_MAX)? {
             let id = reader.u64("member")?;
-            nodes.insert(id, BasicNode::new(reader.text16(ADDRESS_MAX, "address")?));
+            let address = reader.text16(ADDRESS_MAX, "address")?;
+            let incarnation = if incarnations { reader.u64("incarnation")? } else { 0 };
+            nodes.insert(id, Member { address, incarnation });
         }
         reader.end()?;
         Ok((configs, nodes))
@@ -162,7 +175,11 @@ pub(crate) fn corrupt(what: &str) -> io::Error {
 }
 
 fn member_count(reader: &mut Reader<'_>, max: usize) -> Result<usize, DecodeError> {
-    let count = usize::from(reader.u8("count")?);
+    bounded(reader.u8("count")?, max)
+}
+
+fn bounded(count: u8, max: usize) -> Result<usize, DecodeError> {
+    let count = usize::from(count);
     if count > max { Err(DecodeError::OutOfBounds("count")) } else { Ok(count) }
 }
 
@@ -172,6 +189,10 @@ mod tests {
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn at(address: &str, incarnation: u64) -> Member {
+        Member { address: address.to_owned(), incarnation }
     }
 
     #[test]
@@ -190,12 +211,21 @@ mod tests {
 
     #[test]
     fn a_membership_has_these_bytes() {
-        let nodes = BTreeMap::from([(1, BasicNode::new("a:1")), (2, BasicNode::new(""))]);
+        let nodes = BTreeMap::from([(1, at("a:1", 0)), (2, at("", 0))]);
         let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
         let bytes = encode_membership(&membership);
         assert_eq!(
             hex(&bytes),
             "0101010000000000000002010000000000000003 00613a3102000000000000000000".replace(' ', "")
+        );
+        assert_eq!(decode_membership(&bytes).unwrap(), membership);
+        let nodes = BTreeMap::from([(1, at("a:1", 7)), (2, at("", 0))]);
+        let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
+        let bytes = encode_membership(&membership);
+        assert_eq!(
+            hex(&bytes),
+            "8101010000000000000002010000000000000003 00613a310700000000000000020000000000000000000000000000000000"
+                .replace(' ', "")
         );
         assert_eq!(decode_membership(&bytes).unwrap(), membership);
         let none = Membership::default();
@@ -206,7 +236,7 @@ mod tests {
     fn every_shortened_or_lengthened_record_is_refused() {
         let vote = encode_vote(&Vote { leader_id: LeaderId { term: 3, voted_for: 7 }, committed: false });
         let id = encode_log_id(&log_id(2, 9));
-        let nodes = BTreeMap::from([(1, BasicNode::new("a:1"))]);
+        let nodes = BTreeMap::from([(1, at("a:1", 7))]);
         let membership = encode_membership(&Membership::new(vec![BTreeSet::from([1])], nodes).unwrap());
         for len in 0..vote.len() {
             assert!(decode_vote(&vote[..len]).is_err());

@@ -59,6 +59,34 @@ pub enum ReadError {
     Stopped,
 }
 
+/// The membership was not changed, or the lead not handed over.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembersError {
+    /// This node does not lead.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// The node to ask instead.
+        leader: Option<u64>,
+    },
+    /// No such node.
+    #[error("node {0} is not in the group")]
+    Unknown(u64),
+    /// A learner lacks too much of the log to be given a vote.
+    #[error("node {node} lacks {lag} entries; try again when it has caught up")]
+    Behind {
+        /// The learner.
+        node: u64,
+        /// Entries it lacks.
+        lag: u64,
+    },
+    /// It cannot be done, for people.
+    #[error("{0}")]
+    Refused(String),
+    /// The group has shut down or failed; whether the change took effect is unknown.
+    #[error("the group has stopped")]
+    Stopped,
+}
+
 /// The group cannot go on. The process must end and recover from disk; nothing in it may be trusted
 /// to answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

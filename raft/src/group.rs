@@ -1,7 +1,7 @@
 //! One node of a group: what the server holds.
 //!
-//! [`Group::open`] recovers the log, brings the machine up to its end and returns once this node
-//! leads. [`Group::submit`] hands a batch to Raft and returns; the [`Pending`] it returns resolves
+//! [`Group::open`] recovers the log. A node that is alone in its group then brings the machine up to the
+//! log's end and leads; with others it returns at once, and the group elects. [`Group::submit`] hands a batch to Raft and returns; the [`Pending`] it returns resolves
 //! when the machine has applied the batch. Batches are agreed in the order in which they were
 //! submitted from one task.
 //!
@@ -24,7 +24,7 @@ use engine::limits::{RECORD_BYTES_MAX, RECORD_EVENTS_MAX};
 use engine::log::Lsn;
 use openraft::async_runtime::{WatchReceiver, watch::RecvError};
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
-use openraft::impls::{BasicNode, OneshotResponder};
+use openraft::impls::OneshotResponder;
 use openraft::type_config::TypeConfigExt;
 use openraft::type_config::alias::OneshotReceiverOf;
 use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
@@ -37,11 +37,14 @@ use crate::log_actor::{self, Command, LogActor};
 use crate::log_store::{LogStore, Recovered, Shared};
 use crate::machine::Machine;
 use crate::mailbox::Bound;
+use crate::message::{Answer, Request};
 use crate::metrics::{Metrics, Role};
-use crate::room::{Answer, Promise};
+use crate::network::{self, Network};
+use crate::room::{self, Promise};
 use crate::state_machine::StateMachine;
-use crate::transport::NoTransport;
-use crate::types::{Data, Runtime, Tokio, Types, index_of, lsn_of};
+use crate::transport::{Alone, Transport};
+use crate::turns::Turns;
+use crate::types::{Data, Member, Runtime, Tokio, Types, index_of, lsn_of};
 
 /// Permits of the byte budget stand for this many bytes.
 const BUDGET_UNIT: usize = 1024;
@@ -49,11 +52,21 @@ const BUDGET_UNIT: usize = 1024;
 /// How long a batch waits before it asks for room again.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
+/// How long a read on a follower may wait for the leader, and then for what the leader knows.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What one node of a group is told.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
     /// This node. Never reused with another disk.
     pub node: u64,
+    /// What the membership says of this node when it founds a group.
+    pub me: Member,
+    /// What a disk without a log means: `false` a new group of one, `true` a node that waits until a group
+    /// takes it in.
+    pub join: bool,
+    /// The way to other nodes.
+    pub transport: Arc<dyn Transport>,
     /// Which log to open, and how. Where replay begins and how far the log must reach, the machine says.
     pub log: segments::Options,
     /// Encoded bytes of batches submitted and not yet out of memory, at most. At least one largest
@@ -66,16 +79,27 @@ pub struct GroupConfig {
 }
 
 impl GroupConfig {
-    /// The defaults: 64 MiB and 1024 batches in flight.
+    /// The defaults: a group of one, 64 MiB and 1024 batches in flight.
     pub fn new(node: u64, log: segments::Options) -> GroupConfig {
-        GroupConfig { node, log, in_flight_bytes: 64 << 20, in_flight_batches: 1024, backend: "" }
+        GroupConfig {
+            node,
+            me: Member::default(),
+            join: false,
+            transport: Arc::new(Alone),
+            log,
+            in_flight_bytes: 64 << 20,
+            in_flight_batches: 1024,
+            backend: "",
+        }
     }
 }
 
 /// One node of a group, on runtime `R`. Dropping it does not stop it; see [`Group::shutdown`].
 pub struct Group<R: Runtime = Tokio> {
-    node: u64,
-    raft: Raft<Types<R>, StateMachine<R>>,
+    pub(crate) node: u64,
+    pub(crate) raft: Raft<Types<R>, StateMachine<R>>,
+    transport: Arc<dyn Transport>,
+    pub(crate) turns: Turns,
     shared: Arc<Shared<R>>,
     bytes: Arc<Semaphore>,
     batches: Arc<Semaphore>,
@@ -89,9 +113,10 @@ pub struct Group<R: Runtime = Tokio> {
 impl Group<Tokio> {
     /// Open the group on `disk` with the log on a thread of its own.
     ///
-    /// Recovers the log, applies what the machine does not hold yet, and returns once this node
-    /// leads. A disk without a log becomes a fresh group whose only voter is this node. Reading the
-    /// log blocks the calling task; open before serving.
+    /// Recovers the log. The only voter of its group applies what the machine does not hold yet, and leads
+    /// when this returns; so does a disk without a log, which becomes a fresh group, unless
+    /// [`GroupConfig::join`] says that it waits to be taken in. Among several voters this returns at once.
+    /// Reading the log blocks the calling task; open before serving.
     ///
     /// # Errors
     /// See [`OpenError`]; nothing has been promised to anybody then.
@@ -144,12 +169,15 @@ impl<R: Runtime> Group<R> {
         host(LogActor::new(log, options.depth, shared.clone()))?;
 
         let store = LogStore(shared.clone());
-        let raft = Raft::new(config.node, Arc::new(raft_config()?), NoTransport, store, machine)
+        let network = Network::new(config.transport.clone());
+        let raft = Raft::new(config.node, Arc::new(raft_config()?), network, store, machine)
             .await
             .map_err(|fatal| OpenError::Raft(fatal.to_string()))?;
         let group = Group {
             node: config.node,
             raft,
+            transport: config.transport,
+            turns: Turns::default(),
             shared,
             bytes: Arc::new(Semaphore::new(config.in_flight_bytes / BUDGET_UNIT)),
             batches: Arc::new(Semaphore::new(config.in_flight_batches)),
@@ -159,17 +187,31 @@ impl<R: Runtime> Group<R> {
             recovery,
         };
         // A group that has just been founded elects its only voter by itself; a second election would outrun the first.
-        let electing = fresh && group.found().await?;
-        if !electing {
-            group.elect().await?;
+        let electing = fresh && !config.join && group.found(config.me).await?;
+        if group.is_alone().await? {
+            if !electing {
+                group.elect().await?;
+            }
+            group.lead(end).await?;
         }
-        group.lead(end).await?;
         Ok(group)
     }
 
+    /// Is this node the only voter, by the newest membership in its log?
+    async fn is_alone(&self) -> Result<bool, OpenError> {
+        let node = self.node;
+        let voters = self
+            .raft
+            .with_raft_state(move |state| {
+                state.membership_state.effective().voter_ids().eq(std::iter::once(node))
+            })
+            .await;
+        voters.map_err(|fatal| OpenError::Raft(fatal.to_string()))
+    }
+
     /// Found the group: this node is its only voter. Whether that began an election.
-    async fn found(&self) -> Result<bool, OpenError> {
-        let members = BTreeMap::from([(self.node, BasicNode::default())]);
+    async fn found(&self, me: Member) -> Result<bool, OpenError> {
+        let members = BTreeMap::from([(self.node, me)]);
         match self.raft.initialize(members).await {
             Ok(()) => Ok(true),
             // A crash between the first vote and the first entry leaves a vote alone; go on from it.
@@ -254,13 +296,13 @@ impl<R: Runtime> Group<R> {
     async fn room(&self, payload: usize) -> Result<Promise, ProposeError> {
         loop {
             match self.shared.room.ask(payload) {
-                Answer::Promised(promise) => return Ok(promise),
-                Answer::Full => {
+                room::Answer::Promised(promise) => return Ok(promise),
+                room::Answer::Full => {
                     self.look_for_room().await?;
                     return Err(ProposeError::NoSpace);
                 }
-                Answer::Later if self.shared.progress.failed() => return Err(ProposeError::Stopped),
-                Answer::Later => {
+                room::Answer::Later if self.shared.progress.failed() => return Err(ProposeError::Stopped),
+                room::Answer::Later => {
                     self.look_for_room().await?;
                     R::sleep(ROOM_PAUSE).await;
                 }
@@ -277,19 +319,45 @@ impl<R: Runtime> Group<R> {
         self.shared.mailbox.send(Command::Look, 0).await.map_err(|_| ProposeError::Stopped)
     }
 
-    /// Wait until this node may answer a read: a quorum confirms that it leads (ReadIndex) and its
-    /// machine has applied everything that was agreed before. Returns how far that is.
+    /// Wait until this node may answer a read: a quorum confirms who leads (ReadIndex, no leases), and the
+    /// machine here has applied everything that was agreed before. A node that does not lead asks the one
+    /// that does. Returns how far that is.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_index(&self) -> Result<Lsn, ReadError> {
+        let leader = match self.read_index_here().await {
+            Err(ReadError::NotLeader { leader: Some(leader) }) => leader,
+            other => return other,
+        };
+        let Some(member) = self.member(leader) else {
+            return Err(ReadError::NotLeader { leader: Some(leader) });
+        };
+        let peer = network::peer(leader, &member);
+        match network::ask(&*self.transport, &peer, &Request::ReadIndex, READ_PATIENCE).await {
+            Ok(Answer::ReadIndex(Ok(lsn))) => self.applied_at_least(lsn).await.map(|()| lsn),
+            Ok(Answer::ReadIndex(Err(leader))) => Err(ReadError::NotLeader { leader }),
+            Ok(_) | Err(_) => Err(ReadError::NotLeader { leader: Some(leader) }),
+        }
+    }
+
+    /// The same on the node that leads.
+    pub(crate) async fn read_index_here(&self) -> Result<Lsn, ReadError> {
         match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(read) => Ok(lsn_of(read.log_id().index)),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
                 Err(ReadError::NotLeader { leader: forward.leader_id })
             }
-            Err(_) => Err(ReadError::Stopped),
+            // A leader that has lost its quorum leads no more, whatever it still thinks.
+            Err(RaftError::APIError(_)) => Err(ReadError::NotLeader { leader: None }),
+            Err(RaftError::Fatal(_)) => Err(ReadError::Stopped),
         }
+    }
+
+    async fn applied_at_least(&self, lsn: Lsn) -> Result<(), ReadError> {
+        let wait = self.raft.wait(Some(READ_PATIENCE));
+        let applied = wait.applied_index_at_least(index_of(lsn), "a read waits for what it must see").await;
+        applied.map(|_| ()).map_err(|_| ReadError::NotLeader { leader: None })
     }
 
     /// Read one record back from the log. What is returned is durable; whether it is agreed too, the

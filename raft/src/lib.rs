@@ -5,7 +5,8 @@
 //! crate.
 //!
 //! Read in this order: `batch` (what is proposed), `machine` (what it is applied to), `group` (what
-//! holds them together), `log_actor` (the one writer of the log), `log_store` (Raft's view of it).
+//! holds them together), `log_actor` (the one writer of the log), `log_store` (Raft's view of it),
+//! `transport` and `message` (what goes between nodes), `members` (who they are).
 
 mod batch;
 mod codec;
@@ -15,20 +16,28 @@ mod log_actor;
 mod log_store;
 mod machine;
 mod mailbox;
+mod members;
+mod message;
 mod metrics;
+mod network;
 mod progress;
 mod room;
+mod serve;
 mod state_machine;
 mod transport;
+mod turns;
 mod types;
 
 pub use batch::{Batch, Local, weight};
-pub use error::{Failure, OpenError, ProposeError, ReadError};
+pub use error::{Failure, MembersError, OpenError, ProposeError, ReadError};
 pub use group::{Group, GroupConfig, Pending};
 pub use log_actor::LogActor;
 pub use machine::{Machine, Standing};
+pub use members::MemberStanding;
+pub use message::MESSAGE_MAX;
 pub use metrics::{Metrics, Role, SYNC_EDGES_US, SyncHistogram};
-pub use types::{Runtime, Tokio};
+pub use transport::{Alone, Peer, Transport, Unreached};
+pub use types::{Member, Runtime, Tokio};
 
 #[cfg(test)]
 mod suite;

@@ -40,8 +40,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(50);
 /// How long to leave a disk alone that had no room for another segment.
 const ASK_PAUSE: Duration = Duration::from_millis(500);
 
-/// Payload bytes in one read, at most, unless a single entry is larger.
-pub(crate) const READ_BYTES_MAX: usize = 8 << 20;
+/// Payload bytes in one read, at most, unless a single entry is larger: what one message to a peer holds.
+pub(crate) const READ_BYTES_MAX: usize = crate::message::ENTRIES_BYTES_MAX;
 
 /// One frame to be written.
 pub(crate) struct Out {

@@ -23,6 +23,7 @@ use crate::codec::{self, Body};
 use crate::error::OpenError;
 use crate::log_actor::{Command, Out};
 use crate::mailbox::{Bound, Closed, Mailbox};
+use crate::message::ENTRIES_BYTES_MAX;
 use crate::progress::Progress;
 use crate::room::Room;
 use crate::types::{Entry, LogId, Runtime, Types, Vote, index_of, log_id, lsn_of};
@@ -179,8 +180,8 @@ impl<R: Runtime> LogStore<R> {
         durable.await.map_err(|_| io::Error::other("the log has shut down"))?
     }
 
-    /// Entries in `[start, end)` as far as the log has them; at least one if there is one, all of
-    /// them if `all`.
+    /// Entries in `[start, end)` as far as the log has them: all of them if `all`, or else at least one if
+    /// there is one, and no more than fit into one message.
     async fn entries(&self, start: u64, end: u64, all: bool) -> io::Result<Vec<Entry>> {
         let (mut start, end, recent) = {
             let state = self.0.lock();
@@ -190,7 +191,14 @@ impl<R: Runtime> LogStore<R> {
             let oldest = state.recent.front().map_or(last, |entry| entry.log_id.index);
             let skip = start.saturating_sub(oldest) as usize;
             let take = end.saturating_sub(start.max(oldest)) as usize;
-            (start, end, state.recent.iter().skip(skip).take(take).cloned().collect::<Vec<_>>())
+            let mut bytes = 0;
+            let fits = |entry: &&Entry| {
+                let before = bytes;
+                bytes += entry.size();
+                all || before == 0 || bytes <= ENTRIES_BYTES_MAX
+            };
+            let recent = state.recent.iter().skip(skip).take(take).take_while(fits).cloned();
+            (start, end, recent.collect::<Vec<_>>())
         };
         let mut out = Vec::new();
         let stored_end = recent.first().map_or(end, |entry| entry.log_id.index);
@@ -307,20 +315,24 @@ impl<R: Runtime> RaftLogStorage<Types<R>> for LogStore<R> {
         let mut frames = Vec::new();
         {
             let mut state = self.0.lock();
-            for entry in entries {
+            for mut entry in entries {
                 let LogId { leader_id, index } = entry.log_id;
-                let leader = state.vote.filter(|vote| vote.leader_id.term == leader_id.term);
-                let leader = leader.map_or(0, |vote| vote.leader_id.voted_for);
+                let proposed_here = entry.leader == 0;
+                if proposed_here {
+                    let vote = state.vote.filter(|vote| vote.leader_id.term == leader_id.term);
+                    entry.leader = vote.map_or(0, |vote| vote.leader_id.voted_for);
+                }
                 // FAULTS F15: a restarted leader must not go on in its old term, where the log ids
                 // of its lost tail could be given to other payloads.
                 let resumed = state.found_vote.is_some_and(|found| {
                     found.committed && found.leader_id.term == leader_id.term && leader_id.term > 0
                 });
+                // The same entries may come back from a peer: they are not proposed, but returned.
                 assert!(
-                    !(resumed && leader == self.0.node),
+                    !(resumed && proposed_here && entry.leader == self.0.node),
                     "S1: a restarted leader resumed term {leader_id}"
                 );
-                let body = codec::encode_entry(&entry, leader);
+                let body = codec::encode_entry(&entry, entry.leader);
                 frames.push(Out { kind: Kind::Entry, lsn: lsn_of(index), term: leader_id.term, body });
                 if state.last.is_none() && index > 0 {
                     // The log holds no gap that it does not know of. Only openraft's suite makes one.

@@ -19,6 +19,18 @@ pub enum Role {
     Stopped,
 }
 
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Role::Learner => "learner",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Leader => "leader",
+            Role::Stopped => "stopped",
+        })
+    }
+}
+
 /// A view of one node, taken at one moment. Positions are [`Lsn::ZERO`] where there is none yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {

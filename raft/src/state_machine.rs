@@ -103,7 +103,7 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
 
     async fn install_snapshot(
         &mut self,
-        _meta: &SnapshotMeta<CommittedLeaderId, u64, openraft::impls::BasicNode>,
+        _meta: &SnapshotMeta<CommittedLeaderId, u64, crate::types::Member>,
         (): (),
     ) -> io::Result<()> {
         Err(unsupported())
@@ -111,7 +111,7 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
 
     async fn get_current_snapshot(
         &mut self,
-    ) -> io::Result<Option<Snapshot<CommittedLeaderId, u64, openraft::impls::BasicNode, ()>>> {
+    ) -> io::Result<Option<Snapshot<CommittedLeaderId, u64, crate::types::Member, ()>>> {
         Ok(None)
     }
 }
@@ -124,7 +124,7 @@ impl<R: Runtime> RaftSnapshotBuilder<Types<R>> for NoSnapshots {
 
     async fn build_snapshot(
         &mut self,
-    ) -> io::Result<Snapshot<CommittedLeaderId, u64, openraft::impls::BasicNode, ()>> {
+    ) -> io::Result<Snapshot<CommittedLeaderId, u64, crate::types::Member, ()>> {
         Err(unsupported())
     }
 }

@@ -20,8 +20,8 @@ use crate::log_store::{LogStore, Recovered, Shared};
 use crate::mailbox::Bound;
 use crate::types::{CommittedLeaderId, LogId, Payload, StoredMembership, Tokio, Types};
 
-type Meta = SnapshotMeta<CommittedLeaderId, u64, openraft::impls::BasicNode>;
-type Taken = Snapshot<CommittedLeaderId, u64, openraft::impls::BasicNode, ()>;
+type Meta = SnapshotMeta<CommittedLeaderId, u64, crate::types::Member>;
+type Taken = Snapshot<CommittedLeaderId, u64, crate::types::Member, ()>;
 
 struct Builder {
     forgetful: bool,

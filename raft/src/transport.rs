@@ -1,64 +1,57 @@
-//! The port to other nodes.
+//! The port to other nodes: carries messages and knows nothing of what they say.
 //!
-//! A group has one voter and nobody to talk to: every call is refused as
-//! [`std::io::ErrorKind::Unsupported`]. openraft asks for a transport only when a membership names
-//! another node, and a group opened by this crate never does.
+//! The production side (in `server`) is HTTP/2 with certificates on both ends, the simulated one loses,
+//! delays and repeats. Both may fail any request without a word and for any time; neither may change
+//! one, give it to another node than the one named, or answer in the name of another.
+//!
+//! L1: a request is answered or given up within the time it was given.
 
-use std::future::Future;
-use std::io;
+use std::fmt;
+use std::time::Duration;
 
-use openraft::OptionalSend;
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::impls::BasicNode;
-use openraft::network::{RPCOption, RaftNetworkFactory, v2::RaftNetworkV2};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-};
-use openraft::storage::Snapshot;
+use futures_util::future::BoxFuture;
 
-use crate::types::{CommittedLeaderId, Runtime, Types, Vote};
-
-/// No network. See the module.
-pub(crate) struct NoTransport;
-
-fn unsupported<R: Runtime>() -> Unreachable<Types<R>> {
-    Unreachable::new(&io::Error::new(io::ErrorKind::Unsupported, "this group has one voter and no network"))
+/// Whom to reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name in the group.
+    pub node: u64,
+    /// Where it listens, `host:port`.
+    pub address: String,
+    /// Which of all nodes with that name it must be, 0 for any.
+    pub incarnation: u64,
 }
 
-impl<R: Runtime> RaftNetworkFactory<Types<R>> for NoTransport {
-    type Network = NoTransport;
-
-    async fn new_client(&mut self, _target: u64, _node: &BasicNode) -> NoTransport {
-        NoTransport
-    }
+/// A request was not answered. Whether it was acted on is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreached {
+    /// There is no way to the peer now; trying again at once would be in vain.
+    #[error("no way to the peer: {0}")]
+    NoWay(String),
+    /// The way broke, or time was up.
+    #[error("no answer from the peer: {0}")]
+    NoAnswer(String),
 }
 
-impl<R: Runtime> RaftNetworkV2<Types<R>> for NoTransport {
-    type SnapshotData = ();
+/// Sends a request to a peer and brings its answer.
+pub trait Transport: fmt::Debug + Send + Sync + 'static {
+    /// Hands `request` to the peer, whose [`Group::serve`](crate::Group::serve) makes the answer. Both are at
+    /// most [`MESSAGE_MAX`](crate::MESSAGE_MAX) bytes.
+    fn ask(
+        &self,
+        peer: &Peer,
+        request: Vec<u8>,
+        within: Duration,
+    ) -> BoxFuture<'static, Result<Vec<u8>, Unreached>>;
+}
 
-    async fn append_entries(
-        &mut self,
-        _request: AppendEntriesRequest<Types<R>>,
-        _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<Types<R>>, RPCError<Types<R>>> {
-        Err(RPCError::Unreachable(unsupported()))
-    }
+/// The transport of a node that is alone in its group: there is nobody to reach.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone;
 
-    async fn vote(
-        &mut self,
-        _request: VoteRequest<Types<R>>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<Types<R>>, RPCError<Types<R>>> {
-        Err(RPCError::Unreachable(unsupported()))
-    }
-
-    async fn full_snapshot(
-        &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot<CommittedLeaderId, u64, BasicNode, ()>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _option: RPCOption,
-    ) -> Result<SnapshotResponse<Types<R>>, StreamingError<Types<R>>> {
-        Err(StreamingError::Unreachable(unsupported()))
+impl Transport for Alone {
+    fn ask(&self, peer: &Peer, _: Vec<u8>, _: Duration) -> BoxFuture<'static, Result<Vec<u8>, Unreached>> {
+        let why = format!("node {} is in the group, and this process listens to no peers", peer.node);
+        Box::pin(async move { Err(Unreached::NoWay(why)) })
     }
 }

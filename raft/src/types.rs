@@ -12,8 +12,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use engine::log::Lsn;
+use openraft::entry::RaftEntry;
 use openraft::impls::leader_id_std::LeaderId;
-use openraft::impls::{BasicNode, BoxedErrorSource, InlineBatch, OneshotResponder};
+use openraft::impls::{BoxedErrorSource, InlineBatch, OneshotResponder};
 use openraft::type_config::alias::{LogIdOf, StoredMembershipOf};
 use openraft::{OptionalSend, RaftTypeConfig};
 use openraft_rt::AsyncRuntime;
@@ -79,13 +80,13 @@ impl<R: Runtime> RaftTypeConfig for Types<R> {
     type D = Data;
     type R = ();
     type NodeId = u64;
-    type Node = BasicNode;
+    type Node = Member;
     type Term = u64;
     // One leader a term, so that a term names its leader in an audit.
     type LeaderId = LeaderId<u64, u64>;
     type Vote = openraft::impls::Vote<Self::LeaderId>;
-    type Payload = openraft::EntryPayload<Data, u64, BasicNode>;
-    type Entry = openraft::Entry<CommittedLeaderId, Self::Payload>;
+    type Payload = openraft::EntryPayload<Data, u64, Member>;
+    type Entry = Entry;
     type AsyncRuntime = R;
     type Responder<T>
         = OneshotResponder<Self, T>
@@ -101,14 +102,82 @@ impl<R: Runtime> RaftTypeConfig for Types<R> {
 pub(crate) type CommittedLeaderId = <LeaderId<u64, u64> as openraft::vote::RaftLeaderId>::Committed;
 pub(crate) type Vote = openraft::impls::Vote<LeaderId<u64, u64>>;
 pub(crate) type LogId = openraft::LogId<CommittedLeaderId>;
-pub(crate) type Payload = openraft::EntryPayload<Data, u64, BasicNode>;
-pub(crate) type Entry = openraft::Entry<CommittedLeaderId, Payload>;
-pub(crate) type Membership = openraft::Membership<u64, BasicNode>;
-pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId, u64, BasicNode>;
+pub(crate) type Payload = openraft::EntryPayload<Data, u64, Member>;
+pub(crate) type Membership = openraft::Membership<u64, Member>;
+pub(crate) type StoredMembership = openraft::StoredMembership<CommittedLeaderId, u64, Member>;
 
 // The aliases above spell out what the configuration projects to; these lines keep them equal.
 const _: fn(LogIdOf<Types<Tokio>>) -> LogId = |id| id;
 const _: fn(StoredMembershipOf<Types<Tokio>>) -> StoredMembership = |m| m;
+
+/// What a membership says of one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Where its peers reach it, `host:port`; empty in a group of one that nobody may join.
+    pub address: String,
+    /// Drawn with its data directory, 0 if the directory is older than that: a directory made anew is
+    /// another node, whatever its operator calls it.
+    pub incarnation: u64,
+}
+
+/// One entry of the log.
+///
+/// Beside what Raft wants to know it remembers who proposed it, so that the bytes of its record are
+/// the same on every node, also those of entries that carry no events.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) log_id: LogId,
+    /// Who proposed it; 0 between being made by this node's Raft and being appended by it.
+    pub(crate) leader: u64,
+    pub(crate) payload: Payload,
+}
+
+impl Entry {
+    /// Bytes of its record, about.
+    pub(crate) fn size(&self) -> usize {
+        match &self.payload {
+            Payload::Normal(data) => data.record().len(),
+            Payload::Blank => 16,
+            Payload::Membership(membership) => 64 + 64 * membership.nodes().count(),
+        }
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.log_id, self.payload)
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl RaftEntry for Entry {
+    type CommittedLeaderId = CommittedLeaderId;
+    type Payload = Payload;
+
+    fn new(log_id: LogId, payload: Payload) -> Entry {
+        Entry { log_id, leader: 0, payload }
+    }
+
+    fn log_id_parts(&self) -> (&CommittedLeaderId, u64) {
+        (&self.log_id.leader_id, self.log_id.index)
+    }
+
+    fn set_log_id(&mut self, new: LogId) {
+        self.log_id = new;
+    }
+
+    fn get_membership(&self) -> Option<Membership> {
+        match &self.payload {
+            Payload::Membership(membership) => Some(membership.clone()),
+            Payload::Blank | Payload::Normal(_) => None,
+        }
+    }
+}
 
 /// What an entry with events carries: the record as it stands in the log, the events themselves,
 /// and, on the node that proposed it, the handle of those who wait.
