@@ -32,6 +32,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::sync::Notify;
 
+/// How often a snapshot waits a millisecond for the end of a record.
+const SNAPSHOT_TRIES: usize = 1000;
+
 /// Where first rows and old keys live.
 pub type Index = crate::index::Index;
 
@@ -65,6 +68,10 @@ pub struct Core {
     pub ledger: Ledger<Index>,
     standing: Standing,
     live: bool,
+    /// Some events of a record are applied and not all: there is no digest here, and so no snapshot.
+    inside: bool,
+    /// This node leads: it attests, for all.
+    leading: bool,
     /// An `Attested` of ours is on its way.
     attesting: bool,
     /// Leaves under the newest checkpoint in the log.
@@ -109,6 +116,8 @@ impl Shared {
             ledger,
             standing,
             live: false,
+            inside: false,
+            leading: false,
             attesting: false,
             noted,
             since_snapshot: 0,
@@ -173,6 +182,13 @@ impl Shared {
         self.died.notify_waiters();
     }
 
+    /// From now on this node attests, or does no longer. What was on its way before may never arrive.
+    pub fn lead(&self, leading: bool) {
+        let mut core = self.core();
+        core.leading = leading;
+        core.attesting = false;
+    }
+
     /// Attests and checkpoints what is there, unless there is nothing new or one is on its way.
     pub fn attest(&self) {
         self.attest_locked(&mut self.core());
@@ -204,7 +220,11 @@ impl Shared {
 
     fn attest_locked(&self, core: &mut Core) {
         let size = core.ledger.tree().size();
-        if !core.live || core.attesting || (core.ledger.unattested() == 0 && size == core.noted) {
+        if !core.live
+            || !core.leading
+            || core.attesting
+            || (core.ledger.unattested() == 0 && size == core.noted)
+        {
             return;
         }
         core.attesting = true;
@@ -217,10 +237,18 @@ impl Shared {
         self.queue.push_own(events);
     }
 
-    /// Writes a snapshot of the ledger as it stands, for a quick start next time.
+    /// Writes a snapshot of the ledger as it stands, for a quick start next time. A node that does not lead may be
+    /// in the middle of a record, which takes no longer than a millisecond or two.
     pub fn snapshot(&self) {
-        let mut core = self.core();
-        self.snapshot_locked(&mut core);
+        for _ in 0..SNAPSHOT_TRIES {
+            let mut core = self.core();
+            if !core.inside {
+                return self.snapshot_locked(&mut core);
+            }
+            drop(core);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        tracing::warn!("no snapshot: the fold stands still within a record");
     }
 
     fn snapshot_locked(&self, core: &mut Core) {
@@ -290,6 +318,7 @@ impl Machine for Fold {
         {
             let mut core = shared.core();
             assert!(lsn > core.standing.lsn, "I6: record {lsn} is told twice or out of order");
+            core.inside = true;
             let mut keys = shared.keys.load_full();
             for (nth, event) in batch.events.iter().enumerate() {
                 match shared.step(&mut core, &mut keys, (lsn, nth), event, in_flight, &mut tally) {
@@ -315,6 +344,7 @@ impl Machine for Fold {
         }
         let mut core = self.0.core();
         core.ledger.end_record(standing.lsn);
+        core.inside = false;
         core.standing = standing.clone();
     }
 

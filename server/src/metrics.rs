@@ -58,6 +58,8 @@ pub struct Metrics {
     pub scrub_bytes: IntCounter,
     pub scrub_passes: IntCounter,
     pub scrub_damage: IntGauge,
+    pub peers_refused: IntCounterVec,
+    pub forwarded: IntCounter,
     tenant_ingest: IntCounterVec,
     tenant_dedup: IntCounterVec,
     tenant_accepted: IntCounterVec,
@@ -90,6 +92,7 @@ pub struct Sampled {
     pub queue_bytes: usize,
     pub log: Option<raft::Metrics>,
     pub full: bool,
+    pub members: Vec<raft::MemberStanding>,
 }
 
 impl Metrics {
@@ -189,6 +192,12 @@ impl Metrics {
                 "Passes of the scrubber over all sealed segments.",
             ),
             scrub_damage: gauge("flk_scrub_damage", "Sealed segments that are damaged or missing."),
+            peers_refused: vector(
+                "flk_peers_refused_total",
+                "Connections to the peers' port that were refused, by what was wrong.",
+                "reason",
+            ),
+            forwarded: counter("flk_forwarded_total", "Requests passed on to the leader, each try counted."),
             tenant_ingest: vector("flk_tenant_ingest_total", "Submissions admitted, by tenant.", "tenant"),
             tenant_dedup: vector("flk_tenant_dedup_total", "Duplicates and conflicts, by tenant.", "tenant"),
             tenant_accepted: vector(
@@ -263,6 +272,7 @@ impl Metrics {
         info(&mut out, "flk_build_info", "The build.", "version", env!("CARGO_PKG_VERSION"));
         if let Some(log) = &sampled.log {
             log_section(&mut out, log, sampled.full);
+            group_section(&mut out, log, &sampled.members);
         }
         process_section(&mut out, self.started);
         if originals {
@@ -357,6 +367,28 @@ fn log_section(out: &mut String, log: &raft::Metrics, full: bool) {
         let _ = writeln!(out, "{name}_bucket{{le=\"{edge}\"}} {sum}");
     }
     let _ = writeln!(out, "{name}_sum {}\n{name}_count {sum}", log.sync.total_us as f64 / 1e6);
+}
+
+/// The group as this node sees it. L1: a membership names at most 64 nodes.
+fn group_section(out: &mut String, log: &raft::Metrics, members: &[raft::MemberStanding]) {
+    info(out, "flk_raft_role_info", "What this node is in its group.", "role", &log.role.to_string());
+    let leads = log.role == raft::Role::Leader;
+    single(out, "flk_raft_leads", "gauge", "1 while this node leads its group.", u8::from(leads));
+    single(out, "flk_raft_leader_id", "gauge", "The node that leads, 0 if unknown.", log.leader.unwrap_or(0));
+    single(out, "flk_raft_members", "gauge", "Nodes in the group, learners included.", members.len());
+    let behind = log.committed.0.saturating_sub(log.applied.0);
+    single(out, "flk_raft_apply_lag_records", "gauge", "Agreed records that are not folded yet.", behind);
+    let others = || members.iter().filter(|member| member.node != log.node);
+    if !leads || others().next().is_none() {
+        return;
+    }
+    let name = "flk_raft_peer_lag_records";
+    let _ =
+        writeln!(out, "# HELP {name} Records that a node lacks, as its leader knows.\n# TYPE {name} gauge");
+    for member in others() {
+        let lag = log.last.0.saturating_sub(member.matched.map_or(0, |lsn| lsn.0));
+        let _ = writeln!(out, "{name}{{node=\"{}\"}} {lag}", member.node);
+    }
 }
 
 /// The process series that Prometheus clients export everywhere, read from /proc.

@@ -8,20 +8,23 @@ use crate::door::Door;
 use crate::fold::{Fold, Outset, Shared, Terms};
 use crate::http::Slots;
 use crate::http::refusal::{Problem, Refusal};
-use crate::identity::{self, Held, IdentityError};
+use crate::identity::{self, Birth, Held, IdentityError};
 use crate::keys::{self, Kek, KeyError};
 use crate::metrics::Metrics;
+use crate::peers::{Hello, PeerError, Peers, join};
 use crate::projections::projector::Projector;
 use crate::projections::tiles::Tiles;
 use crate::queue::Queue;
 use crate::start::{Start, index_id};
-use crate::tenants::{TenantError, reconcile};
+use crate::tenants::TenantError;
 use engine::checkpoint::{NoteError, Signer};
 use engine::event::{Event, Payload};
 use engine::ledger::{First, TableError};
+use engine::log::Lsn;
 use engine::summary::{Regime, Signals, parse, verdict};
-use raft::{Batch, Group, GroupConfig, Metrics as LogMetrics, ProposeError, Role};
+use raft::{Group, GroupConfig, Member, Metrics as LogMetrics, ProposeError};
 use segments::{AnyDisk, Backend, Identity, Prefer};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +51,8 @@ pub enum StartError {
     Log(#[from] raft::OpenError),
     #[error("replaying the log: {0}")]
     Replay(String),
+    #[error(transparent)]
+    Peer(#[from] PeerError),
     #[error("logging the tenants: {0}")]
     Propose(#[from] ProposeError),
     #[error("listening on {address}: {source}")]
@@ -79,11 +84,17 @@ pub struct Node {
     pub(crate) group: Arc<Group>,
     answers: Answers,
     pub(crate) draining: AtomicBool,
+    /// This node leads and takes submissions.
+    pub(crate) leading: AtomicBool,
+    /// The term in which it led when it was open, as the only voter of its group does.
+    pub(crate) led: Option<u64>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// What this node says to others.
+    pub hello: Hello,
+    /// The way to others; `None` in a group of one that nobody may join.
+    pub peers: Option<Peers>,
     _held: Held,
 }
-
-/// Settings events in one record while tenants are brought up to date.
-const SETTINGS_A_RECORD: usize = 1000;
 
 /// Bytes of a record beside the one body in it, with room to spare.
 const AROUND_A_BODY: usize = 1024;
@@ -94,9 +105,9 @@ impl Node {
     /// # Errors
     /// [`StartError`] says what an operator has to look at.
     pub async fn open(mut config: Config) -> Result<Node, StartError> {
-        let held = identity::hold(&config.data_dir, &config.region, config.node_id)?;
         let log_dir = config.log_path();
-        let terms = terms(&config, &log_dir)?;
+        let peers = Peers::open(&config).await?;
+        let (held, terms, hello) = Node::enter(&config, &log_dir, peers.as_ref()).await?;
         let metrics = Arc::new(Metrics::new(config.metrics_tenants, config.multi_tenant));
         let proj = config.data_dir.join("proj");
         std::fs::create_dir_all(&proj).map_err(StartError::Disk)?;
@@ -131,6 +142,12 @@ impl Node {
         options.segment_bytes = config.segment_bytes;
         let mut terms = GroupConfig::new(config.node_id, options);
         terms.backend = backend.name;
+        terms.join = held.joined;
+        if let Some(peers) = &peers {
+            peers.wire.born(hello.clone());
+            terms.transport = Arc::new(peers.wire.clone());
+            terms.me = Member { address: peers.advertise.clone(), incarnation: held.incarnation };
+        }
         let group = Group::open(terms, disk, Fold(fold.clone())).await?;
         if let Some(why) = fold.fatal() {
             return Err(StartError::Replay(why.to_owned()));
@@ -143,14 +160,8 @@ impl Node {
             );
             config.body_max = fits;
         }
-        let now_ms = clock.wall_ms().max(fold.core().ledger.log_time_ms());
-        let events = reconcile(&config, &fold.core().ledger, &fold.terms.kek, now_ms)?;
-        for events in events.chunks(SETTINGS_A_RECORD) {
-            group.propose(Batch { events: Arc::new(events.to_vec()), local: None }).await?;
-        }
-        queue.not_before(fold.core().ledger.log_time_ms());
-        fold.go_live();
-        Ok(Node {
+        let led = group.leads();
+        let node = Node {
             answers: Answers::new(config.answers_cached),
             config,
             door,
@@ -161,8 +172,61 @@ impl Node {
             backend,
             group: Arc::new(group),
             draining: AtomicBool::new(false),
+            leading: AtomicBool::new(false),
+            led,
+            clock,
+            hello,
+            peers,
             _held: held,
-        })
+        };
+        if let Some(term) = led {
+            node.take_lead(term).await?;
+        }
+        node.fold.go_live();
+        Ok(node)
+    }
+
+    /// Takes the data directory and reads the keys. A new directory that is to join a group first asks a
+    /// member which cluster that is.
+    async fn enter(
+        config: &Config,
+        log_dir: &Path,
+        peers: Option<&Peers>,
+    ) -> Result<(Held, Terms, Hello), StartError> {
+        let hello = |terms: &Terms, cluster, incarnation| {
+            let log_key: [u8; 32] = Sha256::digest(terms.signer.verifier().vkey().as_bytes()).into();
+            Hello {
+                cluster,
+                node: config.node_id,
+                incarnation,
+                limits: engine::limits::fingerprint(),
+                kek: terms.kek.check(),
+                log_key: *log_key.first_chunk().expect("a digest has 32 bytes"),
+                region: config.region.clone(),
+            }
+        };
+        let take = |birth| identity::hold(&config.data_dir, &config.region, config.node_id, birth);
+        let Some(peers) = peers.filter(|_| !config.cluster_join.is_empty()) else {
+            let held = take(Birth::Found)?;
+            let terms = terms(config, log_dir, None)?;
+            let hello = hello(&terms, held.cluster, held.incarnation);
+            return Ok((held, terms, hello));
+        };
+        let terms = terms(
+            config,
+            log_dir,
+            Some("a node that joins a group needs the group's: copy them from a member"),
+        )?;
+        let held = if identity::is_born(&config.data_dir) {
+            take(Birth::Found)?
+        } else {
+            let incarnation = identity::draw()?;
+            let unborn = hello(&terms, [0; 16], incarnation);
+            let cluster = join::cluster(&peers.wire, &unborn, &config.cluster_join).await?;
+            take(Birth::Join { cluster, incarnation })?
+        };
+        let hello = hello(&terms, held.cluster, held.incarnation);
+        Ok((held, terms, hello))
     }
 
     /// How the log stands.
@@ -192,7 +256,7 @@ impl Node {
             ),
             check(!self.fold.damages.any(), "segments", segments_line(&log, self.fold.damages.first())),
             check(!self.full(&log), "room", room(&log, self.fold.stalled())),
-            check(log.role == Role::Leader, "group", format!("{:?} in term {}", log.role, log.term)),
+            self.group_check(&log),
             check(
                 self.fold.fatal().is_none(),
                 "ledger",
@@ -207,6 +271,22 @@ impl Node {
             // Files that can be made again are no reason to turn submissions away; they show, and alert.
             check(true, "projections", projections),
         ]
+    }
+
+    fn group_check(&self, log: &LogMetrics) -> Check {
+        let (role, term) = (log.role, log.term);
+        let detail = match log.leader {
+            Some(leader) if leader == log.node && self.leads() => format!("{role} in term {term}"),
+            Some(leader) if leader == log.node => format!("{role} in term {term}, not yet at work"),
+            Some(leader) => {
+                let lag = log.committed.0.saturating_sub(log.applied.0);
+                format!("{role} in term {term}, node {leader} leads, {lag} records to fold")
+            }
+            None if log.last == Lsn::ZERO => "waits to be taken in: flk cluster add".to_owned(),
+            None => format!("{role} in term {term}, nobody leads"),
+        };
+        let elsewhere = log.leader.is_some_and(|leader| leader != log.node) && self.has_peers();
+        Check { ok: self.leads() || elsewhere, name: "group", detail }
     }
 
     /// Turns a decision into the bytes a client gets.
@@ -302,15 +382,16 @@ pub fn tile_dir(config: &Config) -> std::path::PathBuf {
     config.data_dir.join("tlog").join(&config.region)
 }
 
-fn terms(config: &Config, log_dir: &Path) -> Result<Terms, StartError> {
+fn terms(config: &Config, log_dir: &Path, never: Option<&'static str>) -> Result<Terms, StartError> {
     let log_exists = std::fs::read_dir(log_dir).is_ok_and(|mut list| {
         list.any(|entry| entry.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "seg")))
     });
     // A new key beside an old log would only hide that the right one is missing.
-    let may_create = match (config.create_keys, log_exists) {
-        (false, _) => Err("keys.create is false"),
-        (true, true) => Err("the log exists already: restore the key it was written with"),
-        (true, false) => Ok(()),
+    let may_create = match (never, config.create_keys, log_exists) {
+        (Some(why), ..) => Err(why),
+        (None, false, _) => Err("keys.create is false"),
+        (None, true, true) => Err("the log exists already: restore the key it was written with"),
+        (None, true, false) => Ok(()),
     };
     let kek = Kek::new(keys::load_or_create(&config.kek_path(), may_create)?);
     let seed = keys::load_or_create(&config.log_key_path(), may_create)?;

@@ -33,14 +33,14 @@ impl InFlight {
     /// Tells all who still wait that the batch failed.
     fn fail(&self, error: &ProposeError, metrics: &Metrics) {
         let problem = match error {
-            ProposeError::Unknown => Problem::from(Refusal::OutcomeUnknown),
+            ProposeError::Unknown => Problem::from(Refusal::OutcomeUnknown).elsewhere(),
             ProposeError::OutOfBounds { .. } => Problem::from(Refusal::Internal),
             // A full disk does not empty itself within a second.
             ProposeError::NoSpace => {
                 Problem::from(Refusal::LogUnavailable).detail("the disk is full").retry_after(10)
             }
             ProposeError::NotLeader { .. } => {
-                Problem::from(Refusal::LogUnavailable).detail("this node does not lead")
+                Problem::from(Refusal::LogUnavailable).detail("this node does not lead").elsewhere()
             }
             ProposeError::Stopped => Problem::from(Refusal::LogUnavailable).detail("the log has stopped"),
         };
@@ -112,9 +112,8 @@ pub async fn run(
 }
 
 fn report(in_flight: &InFlight, error: &ProposeError, metrics: &Metrics, fold: &Shared) {
-    if !matches!(error, ProposeError::Unknown) {
-        fold.not_logged(in_flight.judging.events());
-    }
+    // If its fate is not known, one more `Attested` does no harm; none at all would.
+    fold.not_logged(in_flight.judging.events());
     if matches!(error, ProposeError::NoSpace) {
         // The log has said it once; saying it for every submission would only fill what is full.
         return in_flight.fail(error, metrics);

@@ -2,14 +2,18 @@
 
 use crate::http::{Api, Caps, Deadlines};
 use crate::node::{Node, StartError};
-use crate::proposer;
 use crate::scrub::{Scrubber, Terms};
 use crate::verdicts::Pool;
+use crate::{lead, peers, proposer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+/// How long a leader that stops waits for another to take over.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A node that serves.
 pub struct Running {
@@ -21,6 +25,8 @@ pub struct Running {
     proposer: JoinHandle<()>,
     notary: JoinHandle<()>,
     scrubber: Option<Scrubber>,
+    follower: JoinHandle<()>,
+    peers: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -49,6 +55,9 @@ impl Running {
         ));
         let notary = tokio::spawn(notary(node.clone()));
         let scrubber = scrubber(&node).map_err(StartError::Thread)?;
+        let follower = tokio::spawn(lead::follow(node.clone()));
+        let door = node.peers.as_ref().and_then(|peers| peers.take_door());
+        let peers = door.map(|(listening, tls)| peers::listen(listening, tls, node.clone()));
         let (drain, draining) = watch::channel(false);
         let caps = Caps { all: node.config.max_connections, per_ip: node.config.max_connections_per_ip };
         let deadlines = Deadlines {
@@ -66,7 +75,7 @@ impl Running {
             draining,
             patience,
         ));
-        Ok(Running { address, node, drain, listener, proposer, notary, scrubber })
+        Ok(Running { address, node, drain, listener, proposer, notary, scrubber, follower, peers })
     }
 
     /// The node.
@@ -84,12 +93,19 @@ impl Running {
         self.node.group.failure().await.to_string()
     }
 
-    /// Stops in order: no new connections, requests in flight answered, a last checkpoint, everything
-    /// written, a snapshot, the log closed.
+    /// Stops in order: the lead handed over, no new connections, requests in flight answered, a last
+    /// checkpoint, the log closed, a snapshot, everything written.
     pub async fn stop(self) {
-        let Running { node, drain, listener, proposer, notary, scrubber, .. } = self;
+        let Running { node, drain, listener, proposer, notary, scrubber, follower, peers, .. } = self;
         drop(scrubber);
         node.draining.store(true, Ordering::Relaxed);
+        if node.has_peers() && node.group.members().iter().filter(|member| member.voter).count() > 1 {
+            node.group.stand_back();
+            // The others elect one anyway if nobody takes over; it takes them a second or two longer.
+            if let Err(error) = node.group.hand_over(None, HAND_OVER_PATIENCE).await {
+                tracing::warn!(%error, "the lead was not handed over");
+            }
+        }
         // The receivers live in tasks that may be gone already.
         let _ = drain.send(true);
         match listener.await {
@@ -98,16 +114,21 @@ impl Running {
             Err(error) => tracing::error!(%error, "the listener ended badly"),
         }
         notary.abort();
+        follower.abort();
         node.fold.attest();
         node.queue.close();
         let _ = proposer.await;
+        // From here on nothing is folded any more, also not what others propose.
+        if let Some(peers) = peers {
+            peers.abort();
+        }
+        node.group.shutdown().await;
         let fold = node.fold.clone();
         if fold.fatal().is_none() {
             // Writing may take a moment, and nothing else runs any more.
             fold.snapshot();
         }
         fold.projector.drain();
-        node.group.shutdown().await;
         tracing::info!(applied = fold.core().ledger.applied().0, "stopped");
     }
 }

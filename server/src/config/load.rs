@@ -97,6 +97,14 @@ pub fn load_from(
     if config.metrics_user.is_some() != config.metrics_pass.is_some() {
         return Err(ConfigError::Together("metrics.user and metrics.pass must be set together".into()));
     }
+    let files = [&config.cluster_ca, &config.cluster_cert, &config.cluster_key];
+    if config.cluster_listen.is_some() && files.iter().any(|file| file.is_none()) {
+        let all = "cluster.listen needs cluster.ca_file, cluster.cert_file and cluster.key_file (flk cluster certs)";
+        return Err(ConfigError::Together(all.into()));
+    }
+    if config.cluster_listen.is_none() && !config.cluster_join.is_empty() {
+        return Err(ConfigError::Together("cluster.join needs cluster.listen".into()));
+    }
     reconcile(&mut config, tables, &mut warnings)?;
     Ok(Loaded { config, warnings, values })
 }
@@ -233,6 +241,13 @@ fn blank() -> Config {
         segment_bytes: 0,
         disk: super::DiskChoice::Auto,
         node_id: 0,
+        cluster_listen: None,
+        cluster_advertise: None,
+        cluster_join: Vec::new(),
+        cluster_ca: None,
+        cluster_cert: None,
+        cluster_key: None,
+        admin_token: None,
         region: String::new(),
         origin_host: String::new(),
         kek_file: None,

@@ -54,6 +54,13 @@ pub static SETTINGS: &[Setting] = settings! {
     "data.segment_bytes" ["FLK_SEGMENT_BYTES"] = "67108864", "bytes", "zero-filled ahead of time; bounds the scan after a crash", |c, v| c.segment_bytes = within(v, 65_536, 1 << 30)?;
     "data.disk" ["FLK_DISK"] = "auto", "auto|uring|posix", "io_uring where the kernel and its seccomp profile allow it", |c, v| c.disk = one_of(v, &[("auto", DiskChoice::Auto), ("uring", DiskChoice::Uring), ("posix", DiskChoice::Posix)])?;
     "node.id" ["FLK_NODE_ID"] = "1", "number", "this node's name in its group; it stands in every record it leads", |c, v| c.node_id = within(v, 1, u64::MAX)?;
+    "cluster.listen" ["FLK_CLUSTER_LISTEN"] = "", "host:port", "where other nodes of the group connect; not set means a group of one that nobody joins", |c, v| c.cluster_listen = text(v);
+    "cluster.advertise" ["FLK_CLUSTER_ADVERTISE"] = "", "host:port", "where the others find this node; default cluster.listen, as bound", |c, v| c.cluster_advertise = text(v);
+    "cluster.join" ["FLK_CLUSTER_JOIN"] = "", "list of id=host:port, comma separated", "members to join with a new data directory; then `flk cluster add` takes the node in", |c, v| c.cluster_join = seeds(v)?;
+    "cluster.ca_file" ["FLK_CLUSTER_CA_FILE"] = "", "path", "certificate of the authority that signs the nodes' certificates, PEM", |c, v| c.cluster_ca = path(v);
+    "cluster.cert_file" ["FLK_CLUSTER_CERT_FILE"] = "", "path", "this node's certificate, for the name node-ID.flk, PEM", |c, v| c.cluster_cert = path(v);
+    "cluster.key_file" ["FLK_CLUSTER_KEY_FILE"] = "", "path", "the key of that certificate, PEM", |c, v| c.cluster_key = path(v);
+    "admin.token" ["FLK_ADMIN_TOKEN"] = "", "secret text", "bearer token that may ask and change the group; not set means nobody may", |c, v| c.admin_token = secret(v);
     "region.id" ["FLK_REGION", "REGION_ID"] = "default", "[A-Za-z0-9._-]{1,64}", "names the log; part of its checkpoints' origin, so it never changes", |c, v| c.region = name(v)?;
     "region.origin_host" ["FLK_ORIGIN_HOST"] = "localhost", "host[:port]", "first part of the checkpoint origin; a public log uses its public host name", |c, v| c.origin_host = origin_host(v)?;
     "keys.kek_file" ["FLK_KEK_FILE"] = "", "path", "key that seals tenants' HMAC secrets in the log; default data.dir/keys/kek", |c, v| c.kek_file = path(v);
@@ -87,7 +94,7 @@ pub static SETTINGS: &[Setting] = settings! {
     "metrics.user" ["FLK_METRICS_USER", "METRICS_USER"] = "", "text", "basic auth on /metrics when not empty", |c, v| c.metrics_user = Some(v.to_owned()).filter(|v| !v.is_empty());
     "metrics.pass" ["FLK_METRICS_PASS", "METRICS_PASS"] = "", "secret text", "the password of metrics.user", |c, v| c.metrics_pass = secret(v);
     "metrics.tenants" ["FLK_METRICS_TENANTS"] = "64", "tenants", "tenants with a label value of their own; later ones share 'other', so that series stay bounded", |c, v| c.metrics_tenants = within(v, 0, 10_000)?;
-    "log.filter" ["FLK_LOG", "RUST_LOG"] = "info,openraft=warn", "filter", "which log lines are written, in tracing's filter syntax", |c, v| c.log_filter = v.to_owned();
+    "log.filter" ["FLK_LOG", "RUST_LOG"] = "info,openraft=warn,openraft::core::heartbeat=error", "filter", "which log lines are written, in tracing's filter syntax; a peer that is away is not worth a line for each heartbeat", |c, v| c.log_filter = v.to_owned();
     "log.format" ["FLK_LOG_FORMAT"] = "json", "json|text", "json for collectors, text for people", |c, v| c.log_format = one_of(v, &[("json", LogFormat::Json), ("text", LogFormat::Text)])?;
 };
 
@@ -124,6 +131,24 @@ fn one_of<T: Copy>(v: &str, choices: &[(&str, T)]) -> Result<T, String> {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
         format!("must be one of {}", names.join(", "))
     })
+}
+
+fn text(v: &str) -> Option<String> {
+    if v.is_empty() { None } else { Some(v.to_owned()) }
+}
+
+/// `1=host:port,2=host:port`.
+fn seeds(v: &str) -> Result<Vec<(u64, String)>, String> {
+    let one = |part: &str| {
+        let (node, address) = part.trim().split_once('=').ok_or("must be id=host:port")?;
+        let node: u64 = node.trim().parse().map_err(|_| "the id before '=' is a number")?;
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if node == 0 || port.is_none() {
+            return Err("must be id=host:port");
+        }
+        Ok((node, address.trim().to_owned()))
+    };
+    v.split(',').filter(|part| !part.trim().is_empty()).map(|part| one(part).map_err(str::to_owned)).collect()
 }
 
 fn path(v: &str) -> Option<PathBuf> {

@@ -3,10 +3,10 @@
 //! I7: a summary is looked up under the tenant of the request; what belongs to another tenant is not found.
 //! Nothing here is counted against a tenant's rate, because nothing here is logged.
 
-use super::TENANT;
 use super::ops::same;
 use super::refusal::{Problem, Refusal};
 use super::reply::{JSON, Reply, TEXT};
+use super::{TENANT, elsewhere};
 use crate::door::TenantDoor;
 use crate::node::Node;
 use crate::projections::tiles::Published;
@@ -32,7 +32,12 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 }
 
 /// The first row of a summary of the request's tenant.
-fn look_up(node: &Node, headers: &HeaderMap, id: &str) -> Result<(Arc<TenantDoor>, PcsId, First), Problem> {
+async fn look_up(
+    node: &Node,
+    headers: &HeaderMap,
+    id: &str,
+) -> Result<(Arc<TenantDoor>, PcsId, First), Problem> {
+    elsewhere::fresh(node).await?;
     let tenant = node.door.identify(headers.get(TENANT).map(|value| value.as_bytes()))?;
     let id = PcsId::from_hex(id)
         .ok_or_else(|| Problem::from(Refusal::BadRequest).detail("the id is not 64 lower-case hex digits"))?;
@@ -48,13 +53,13 @@ fn look_up(node: &Node, headers: &HeaderMap, id: &str) -> Result<(Arc<TenantDoor
 }
 
 pub(super) async fn summary(node: &Node, headers: &HeaderMap, id: &str) -> Result<Reply, Problem> {
-    let (_, _, first) = look_up(node, headers, id)?;
+    let (_, _, first) = look_up(node, headers, id).await?;
     let (_, body) = node.first_answer(&first).await.map_err(|problem| *problem)?;
     Ok(Reply::new(200, JSON, body))
 }
 
 pub(super) async fn lineage(node: &Arc<Node>, headers: &HeaderMap, id: &str) -> Result<Reply, Problem> {
-    let (tenant, id, first) = look_up(node, headers, id)?;
+    let (tenant, id, first) = look_up(node, headers, id).await?;
     let (_, answer) = node.first_answer(&first).await.map_err(|problem| *problem)?;
     let answer: serde_json::Value = serde_json::from_slice(&answer).map_err(|_| Refusal::Internal)?;
     let (version, hash, params) = {
@@ -89,7 +94,7 @@ pub(super) async fn lineage(node: &Arc<Node>, headers: &HeaderMap, id: &str) -> 
 }
 
 pub(super) async fn receipt(node: &Arc<Node>, headers: &HeaderMap, id: &str) -> Result<Reply, Problem> {
-    let (tenant, id, first) = look_up(node, headers, id)?;
+    let (tenant, id, first) = look_up(node, headers, id).await?;
     let Some(published) = node.fold.projector.tiles().published().filter(|p| p.size > first.seq) else {
         let soon = "no checkpoint covers the record yet";
         return Err(Problem::from(Refusal::LogUnavailable).detail(soon).retry_after(1));

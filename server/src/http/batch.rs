@@ -7,30 +7,51 @@ use super::connection::Conn;
 use super::refusal::{Problem, Refusal};
 use super::reply::Reply;
 use super::submit::{settle, strict};
-use super::{TENANT, body};
+use super::{TENANT, body, elsewhere};
 use crate::decision::Settled;
 use crate::node::Node;
+use crate::peers::forward::{Ask, Kind};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header;
+use std::sync::Arc;
 
 const NDJSON: &str = "application/x-ndjson";
 
-pub(super) async fn answer(node: &Node, conn: &Conn, request: Request<Incoming>) -> Result<Reply, Problem> {
+pub(super) async fn answer(
+    node: &Arc<Node>,
+    conn: &Conn,
+    request: Request<Incoming>,
+) -> Result<Reply, Problem> {
     let headers = request.headers();
-    let tenant = node.door.identify(headers.get(TENANT).map(|v| v.as_bytes()))?;
+    let tenant = headers.get(TENANT).map(|value| value.as_bytes().to_vec());
+    if !node.has_peers() {
+        // Nobody reads a batch for a tenant that is not there.
+        node.door.identify(tenant.as_deref())?;
+    }
     let strict = strict(headers);
     let patient = headers.contains_key(header::EXPECT);
-    let text = body::read(request.into_body(), conn, node.config.batch_max_bytes, patient).await?;
+    let body = body::read(request.into_body(), conn, node.config.batch_max_bytes, patient).await?;
     conn.answer_begins();
-    let bodies = split(&text, node.config.batch_max_records, node.config.body_max)?;
+    let ask = Ask { kind: Kind::Batch, strict, tenant, body };
+    if node.has_peers() { elsewhere::ask_leader(node, &ask).await } else { here(node, &ask).await }
+}
+
+/// What the leader does with a batch that was sent to any node.
+pub(super) async fn here(node: &Node, ask: &Ask) -> Result<Reply, Problem> {
+    let tenant = node.door.identify(ask.tenant.as_deref())?;
+    let bodies = split(&ask.body, node.config.batch_max_records, node.config.body_max)?;
     node.door.charge(&tenant, bodies.len() as u64)?;
-    drop(text);
     let lines = node.door.enter_all(&tenant, bodies)?;
     let decided = lines.wait().await;
     let mut out = Vec::with_capacity(decided.len() * 512);
     for line in decided {
-        write(&mut out, settle(node, line, strict).await);
+        let line = settle(node, line, ask.strict).await;
+        match line {
+            // The whole batch is made again elsewhere: lines that were recorded give their first answers.
+            Err(problem) if problem.elsewhere && node.has_peers() => return Err(*problem),
+            line => write(&mut out, line),
+        }
     }
     Ok(Reply::new(200, NDJSON, out))
 }

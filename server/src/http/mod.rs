@@ -6,17 +6,20 @@
 mod audit;
 mod batch;
 mod body;
+mod cluster;
 mod connection;
+mod elsewhere;
 mod framing;
 mod listener;
 pub mod openapi;
 mod ops;
 pub mod refusal;
-mod reply;
+pub(crate) mod reply;
 pub mod routes;
 mod submit;
 
 pub use connection::{Conn, Deadlines};
+pub(crate) use elsewhere::here as forwarded;
 pub use listener::{Caps, Slots, run};
 
 use crate::node::Node;
@@ -150,6 +153,9 @@ async fn route(api: &Inner, conn: &Conn, request: Request<Incoming>) -> Reply {
         Endpoint::Entries => {
             audit::entries(node, request.headers(), matched.values[0], matched.values[1]).await
         }
+        Endpoint::Cluster => cluster::show(node, request.headers()).await,
+        Endpoint::ClusterChange => cluster::change(node, conn, request).await,
+        Endpoint::ClusterDrain => cluster::drain(node, request.headers()).await,
         Endpoint::Health => Ok(Reply::new(200, TEXT, "OK")),
         Endpoint::Livez => Ok(Reply::new(200, TEXT, "ok\n")),
         Endpoint::Readyz => Ok(ops::ready(node, request.uri().query())),

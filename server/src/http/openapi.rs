@@ -29,6 +29,7 @@ pub fn document() -> Value {
             "schemas": schemas(),
             "securitySchemes": {
                 "auditToken": { "type": "http", "scheme": "bearer", "description": "The token of the setting audit.token." },
+                "adminToken": { "type": "http", "scheme": "bearer", "description": "The token of the setting admin.token." },
                 "metricsBasic": { "type": "http", "scheme": "basic", "description": "When metrics.user is set." },
             },
         },
@@ -78,7 +79,10 @@ fn operation(route: &Route, method: &str) -> Value {
     describe_parameters(&mut operation, route, |_| true);
     if let Some((media, schema)) = route.body {
         let schema = match schema {
-            "" => json!({ "type": "string", "description": "One summary a line." }),
+            "" if media == "application/x-ndjson" => {
+                json!({ "type": "string", "description": "One summary a line." })
+            }
+            "" => json!({ "type": "object" }),
             name => json!({ "$ref": format!("#/components/schemas/{name}") }),
         };
         operation["requestBody"] = json!({ "required": true, "content": { media: { "schema": schema } } });

@@ -47,6 +47,7 @@ pub(super) fn metrics(node: &Node, headers: &HeaderMap, query: Option<&str>) -> 
         queue_bytes: node.queue.bytes(),
         full: node.full(&log),
         log: Some(log),
+        members: node.group.members(),
     };
     let page = node.metrics.page(&sampled, originals);
     Ok(Reply::new(200, "text/plain; version=0.0.4; charset=utf-8", page))

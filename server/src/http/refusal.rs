@@ -20,6 +20,7 @@ pub enum Refusal {
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
+    NotNow,
     TooLarge,
     PcsIdConflict,
     TooManyRequests,
@@ -65,13 +66,15 @@ pub static KINDS: &[Kind] = &[
     Kind { refusal: Refusal::SignatureInvalid, status: 401, slug: "signature-invalid", title: "Signature verification failed", error: "Signature verification failed", retry: false,
         page: "The field sig is missing, is not base64, or fits none of the tenant's keys that are valid now. `flk sign --show-bytes FILE` prints the canonical bytes that must be signed. The submission was logged and stands in the audit log as refused." },
     Kind { refusal: Refusal::Unauthorized, status: 401, slug: "unauthorized", title: "Credentials needed", error: "Unauthorized", retry: false,
-        page: "This resource needs credentials: basic auth for metrics, a bearer token for entry bundles." },
+        page: "This resource needs credentials: basic auth for metrics, a bearer token for entry bundles and for the group." },
     Kind { refusal: Refusal::NotFound, status: 404, slug: "not-found", title: "Not found", error: "404 page not found", retry: false,
         page: "There is nothing under this path, or the tenant has no such summary. What belongs to another tenant is not found either." },
     Kind { refusal: Refusal::MethodNotAllowed, status: 405, slug: "method-not-allowed", title: "Method not allowed", error: "Method not allowed", retry: false,
         page: "The path exists, but not with this method. The header Allow lists the methods." },
     Kind { refusal: Refusal::RequestTimeout, status: 408, slug: "request-timeout", title: "The body took too long", error: "Failed to read body", retry: true,
         page: "The whole body must arrive within the deadline, however many pieces it comes in. Nothing was logged." },
+    Kind { refusal: Refusal::NotNow, status: 409, slug: "not-now", title: "The group cannot do that now", error: "Conflict", retry: true,
+        page: "The change of the group is not possible as things stand: a learner has not caught up, another change is under way, the last voter would go, or a name would go to another data directory. The detail says which." },
     Kind { refusal: Refusal::TooLarge, status: 413, slug: "too-large", title: "The body is too large", error: "Request body too large", retry: false,
         page: "A submission may have 1 MiB; a batch has its own limit in bytes. Bodies are never truncated. Nothing was logged." },
     Kind { refusal: Refusal::PcsIdConflict, status: 422, slug: "pcs-id-conflict", title: "This id exists with different content", error: "PCS id exists with different content", retry: false,
@@ -121,6 +124,8 @@ pub struct Problem {
     pub challenge: Option<&'static str>,
     /// Whether the connection must be closed after this answer.
     pub close: bool,
+    /// Nothing was decided here, and another node of the group may decide it. Not shown.
+    pub elsewhere: bool,
 }
 
 impl From<Refusal> for Problem {
@@ -133,6 +138,7 @@ impl From<Refusal> for Problem {
             allow: None,
             challenge: None,
             close: false,
+            elsewhere: false,
         }
     }
 }
@@ -153,6 +159,12 @@ impl Problem {
     /// Says when to come back.
     pub fn retry_after(mut self, seconds: u64) -> Problem {
         self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Says that another node of the group may decide it.
+    pub fn elsewhere(mut self) -> Problem {
+        self.elsewhere = true;
         self
     }
 

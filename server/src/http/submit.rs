@@ -3,34 +3,70 @@
 use super::connection::Conn;
 use super::refusal::{Problem, Refusal};
 use super::reply::{JSON, Reply};
-use super::{REPLAYED, TENANT, body};
+use super::{REPLAYED, TENANT, body, elsewhere};
 use crate::decision::{Decided, Decision, Replay, Settled};
 use crate::door::TenantDoor;
 use crate::node::Node;
+use crate::peers::forward::{Ask, Kind};
 use crate::quota::Standing;
 use engine::summary::fingerprint::field_names;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName};
 use serde_json::json;
+use std::sync::Arc;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-pub(super) async fn answer(node: &Node, conn: &Conn, request: Request<Incoming>) -> Result<Reply, Problem> {
+pub(super) async fn answer(
+    node: &Arc<Node>,
+    conn: &Conn,
+    request: Request<Incoming>,
+) -> Result<Reply, Problem> {
     let headers = request.headers();
-    let tenant = node.door.identify(headers.get(TENANT).map(|v| v.as_bytes()))?;
     let strict = strict(headers);
     let patient = headers.contains_key(header::EXPECT);
+    let max = node.config.body_max;
+    // In a group whoever leads admits, and the request may have to be made again at another node.
+    if node.has_peers() {
+        let tenant = headers.get(TENANT).map(|value| value.as_bytes().to_vec());
+        let body = body::read(request.into_body(), conn, max, patient).await?;
+        conn.answer_begins();
+        let ask = Ask { kind: Kind::Submission, strict, tenant, body };
+        return elsewhere::ask_leader(node, &ask).await;
+    }
+    let tenant = node.door.identify(headers.get(TENANT).map(|v| v.as_bytes()))?;
     let standing = node.door.charge(&tenant, 1)?;
-    let body = body::read(request.into_body(), conn, node.config.body_max, patient).await?;
+    let body = body::read(request.into_body(), conn, max, patient).await?;
     conn.answer_begins();
-    let receiver = node.door.enter(&tenant, body)?;
+    record(node, &tenant, standing, strict, body).await
+}
+
+/// What the leader does with a submission that was sent to any node.
+pub(super) async fn here(node: &Node, ask: &Ask) -> Result<Reply, Problem> {
+    let tenant = node.door.identify(ask.tenant.as_deref())?;
+    if ask.body.len() > node.config.body_max {
+        return Err(Problem::from(Refusal::TooLarge));
+    }
+    let standing = node.door.charge(&tenant, 1)?;
+    record(node, &tenant, standing, ask.strict, ask.body.clone()).await
+}
+
+async fn record(
+    node: &Node,
+    tenant: &TenantDoor,
+    standing: Option<Standing>,
+    strict: bool,
+    body: Vec<u8>,
+) -> Result<Reply, Problem> {
+    let receiver = node.door.enter(tenant, body)?;
     // The sender goes away without a word only when the batch was dropped on the way to the log.
-    let decided = receiver.await.unwrap_or_else(|_| Err(Refusal::OutcomeUnknown.into()));
+    let unknown = |_| Err(Box::new(Problem::from(Refusal::OutcomeUnknown).elsewhere()));
+    let decided = receiver.await.unwrap_or_else(unknown);
     let mut reply = reply(settle(node, decided, strict).await.map_err(|problem| *problem)?);
     if let Some(standing) = standing {
-        reply = limits(reply, &tenant, standing);
+        reply = limits(reply, tenant, standing);
     }
     Ok(reply)
 }

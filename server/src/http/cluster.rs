@@ -1,0 +1,208 @@
+//! What operators ask about the group, and how they change it.
+//!
+//! Every request needs the administrator's token. The node that is asked checks it and passes the request
+//! on to the leader; what comes from another node was checked there.
+
+use super::body;
+use super::connection::Conn;
+use super::elsewhere;
+use super::ops::same;
+use super::refusal::{Problem, Refusal};
+use super::reply::{JSON, Reply};
+use crate::node::Node;
+use crate::peers::forward::{Ask, Kind};
+use engine::codec::hex;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap};
+use raft::{Member, MembersError, Peer};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Largest request, bytes.
+const BODY_MAX: usize = 4096;
+/// How long a new node may take to answer a greeting; less than a request that was passed on may take.
+const GREETING_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two greetings.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long another node may take to take over.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A change, as it is asked for and as it is passed on.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
+enum Change {
+    /// Nothing: how does the group stand?
+    Show {},
+    /// Take a node in as a learner, or correct its address.
+    Add { node: u64, address: String },
+    /// Give a learner a vote.
+    Promote { node: u64 },
+    /// Take a node out.
+    Remove { node: u64 },
+    /// Let another node lead.
+    Transfer { to: Option<u64> },
+}
+
+/// Bearer token of the administrator.
+fn authorise(node: &Node, headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+        .unwrap_or_default();
+    match &node.config.admin_token {
+        Some(token) if same(token.bytes(), given) => Ok(()),
+        _ => {
+            let mut problem = Problem::from(Refusal::Unauthorized);
+            problem.challenge = Some("Bearer realm=\"admin\"");
+            Err(problem)
+        }
+    }
+}
+
+/// `GET /v1/cluster`: the group as its leader sees it, and the node that was asked.
+pub(super) async fn show(node: &Arc<Node>, headers: &HeaderMap) -> Result<Reply, Problem> {
+    authorise(node, headers)?;
+    let ask = ask(b"{\"do\":\"show\"}".to_vec());
+    let group = elsewhere::ask_leader(node, &ask).await;
+    let group = match &group {
+        Ok(reply) => serde_json::from_slice(&reply.body).unwrap_or(Value::Null),
+        // Without a leader what this node knows is better than nothing.
+        Err(_) => group_of(node),
+    };
+    let document = json!({ "asked": asked(node), "group": group });
+    Ok(Reply::new(200, JSON, format!("{document}\n")))
+}
+
+/// `POST /v1/cluster`: one change.
+pub(super) async fn change(
+    node: &Arc<Node>,
+    conn: &Conn,
+    request: Request<Incoming>,
+) -> Result<Reply, Problem> {
+    authorise(node, request.headers())?;
+    let body = body::read(request.into_body(), conn, BODY_MAX, false).await?;
+    conn.answer_begins();
+    // What cannot be read is refused here, before it is passed on.
+    read(&body)?;
+    elsewhere::ask_leader(node, &ask(body)).await
+}
+
+/// `POST /v1/cluster/drain`: this node, whatever it is, leads no more until it is started again.
+pub(super) async fn drain(node: &Arc<Node>, headers: &HeaderMap) -> Result<Reply, Problem> {
+    authorise(node, headers)?;
+    if node.group.members().iter().filter(|member| member.voter).count() > 1 {
+        node.group.stand_back();
+        node.group.hand_over(None, HAND_OVER_PATIENCE).await.map_err(refused)?;
+    }
+    Ok(Reply::new(200, JSON, format!("{}\n", asked(node))))
+}
+
+fn ask(body: Vec<u8>) -> Ask {
+    Ask { kind: Kind::Administration, strict: false, tenant: None, body }
+}
+
+fn read(body: &[u8]) -> Result<Change, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::from(Refusal::BadRequest).detail(error.to_string()))
+}
+
+/// What the leader does.
+pub(super) async fn here(node: &Arc<Node>, ask: &Ask) -> Result<Reply, Problem> {
+    match read(&ask.body)? {
+        Change::Show {} => {}
+        Change::Add { node: id, address } => add(node, id, address).await?,
+        Change::Promote { node: id } => node.group.promote(id).await.map_err(refused)?,
+        Change::Remove { node: id } => node.group.remove(id).await.map_err(refused)?,
+        Change::Transfer { to } => node.group.hand_over(to, HAND_OVER_PATIENCE).await.map_err(refused)?,
+    }
+    Ok(Reply::new(200, JSON, format!("{}\n", group_of(node))))
+}
+
+/// A node is taken in only if it is there, answers, and is what it says.
+async fn add(node: &Arc<Node>, id: u64, address: String) -> Result<(), Problem> {
+    let Some(peers) = &node.peers else {
+        return Err(
+            Problem::from(Refusal::BadRequest).detail("this node listens to no peers: set cluster.listen")
+        );
+    };
+    if id == node.config.node_id {
+        return Err(Problem::from(Refusal::BadRequest).detail("this node is in the group"));
+    }
+    let peer = Peer { node: id, address: address.clone(), incarnation: 0 };
+    // It may have been started a moment ago.
+    let end = Instant::now() + GREETING_PATIENCE;
+    let hello = loop {
+        match peers.wire.greet(&node.hello, &peer, GREETING_PATIENCE).await {
+            Ok(hello) => break hello,
+            Err(_) if Instant::now() < end => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(Problem::from(Refusal::BadRequest).detail(error.to_string())),
+        }
+    };
+    let member = Member { address, incarnation: hello.incarnation };
+    node.group.add(id, member).await.map_err(refused)
+}
+
+fn refused(error: MembersError) -> Problem {
+    match error {
+        MembersError::NotLeader { .. } => {
+            Problem::from(Refusal::LogUnavailable).detail("this node does not lead").elsewhere()
+        }
+        MembersError::Stopped => Problem::from(Refusal::LogUnavailable).detail(error.to_string()),
+        MembersError::Unknown(_) => Problem::from(Refusal::NotFound).detail(error.to_string()),
+        MembersError::Behind { .. } => {
+            Problem::from(Refusal::NotNow).detail(error.to_string()).retry_after(1)
+        }
+        MembersError::Refused(_) => Problem::from(Refusal::NotNow).detail(error.to_string()),
+    }
+}
+
+/// The node that was asked, as it sees itself.
+fn asked(node: &Node) -> Value {
+    let log = node.log_metrics();
+    json!({
+        "node": log.node,
+        "cluster": hex(&node.hello.cluster),
+        "role": log.role.to_string(),
+        "term": log.term,
+        "leader": log.leader,
+        "last": log.last.0,
+        "durable": log.durable.0,
+        "committed": log.committed.0,
+        "applied": log.applied.0,
+        "ready": node.checks().iter().all(|check| check.ok),
+    })
+}
+
+/// The group as this node sees it.
+fn group_of(node: &Node) -> Value {
+    let log = node.log_metrics();
+    let members: Vec<Value> = node
+        .group
+        .members()
+        .into_iter()
+        .map(|member| {
+            let leads = log.leader == Some(member.node);
+            let matched = member.matched.map(|lsn| lsn.0);
+            json!({
+                "node": member.node,
+                "address": member.member.address,
+                "incarnation": format!("{:016x}", member.member.incarnation),
+                "role": match (leads, member.voter) { (true, _) => "leader", (_, true) => "voter", _ => "learner" },
+                "matched": matched,
+                "lag": matched.map(|matched| log.last.0.saturating_sub(matched)),
+                "silent_ms": member.silent.map(|silent| silent.as_millis() as u64),
+            })
+        })
+        .collect();
+    json!({
+        "seen_by": log.node,
+        "leader": log.leader,
+        "term": log.term,
+        "last": log.last.0,
+        "committed": log.committed.0,
+        "members": members,
+    })
+}

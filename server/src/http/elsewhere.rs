@@ -1,0 +1,108 @@
+//! A node that does not lead: what it passes on to the node that does, and what the leader does with it.
+//!
+//! Clients need not know who leads. A submission that a leader may or may not have recorded before it was
+//! lost is simply made again: the first of its name wins, so it cannot take effect twice (I2).
+
+use super::refusal::{Problem, Refusal};
+use super::reply::Reply;
+use super::{batch, cluster, submit};
+use crate::node::Node;
+use crate::peers::FORWARD;
+use crate::peers::forward::{Ask, Kind, Told};
+use raft::{Peer, ReadError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a request waits for a group that has no leader: some elections.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one leader may take.
+const ONE: Duration = Duration::from_secs(5);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(25);
+/// Largest answer, bytes: a line for each record of a batch.
+const ANSWER_MAX: usize = 256 << 20;
+/// How long a read waits until it is known to be fresh.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Has the leader answer a request, wherever it is, and whoever it is next.
+pub(super) async fn ask_leader(node: &Arc<Node>, ask: &Ask) -> Result<Reply, Problem> {
+    let end = Instant::now() + PATIENCE;
+    let mut sent = false;
+    loop {
+        let told = if node.leads() { here(node, ask).await } else { there(node, ask, &mut sent).await };
+        if let Told::Reply(reply) = told {
+            return Ok(reply);
+        }
+        if Instant::now() >= end || !node.has_peers() {
+            let refusal = if sent { Refusal::OutcomeUnknown } else { Refusal::LogUnavailable };
+            return Err(Problem::from(refusal).detail("the group has no leader that answers"));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Answers a request here, if this node leads.
+pub(crate) async fn here(node: &Arc<Node>, ask: &Ask) -> Told {
+    if !node.leads() {
+        return Told::Elsewhere(node.group.leader());
+    }
+    let result = match ask.kind {
+        Kind::Submission => submit::here(node, ask).await,
+        Kind::Batch => batch::here(node, ask).await,
+        Kind::Administration => cluster::here(node, ask).await,
+    };
+    match result {
+        Err(problem) if problem.elsewhere && node.has_peers() => Told::Elsewhere(None),
+        Err(problem) => Told::Reply(problem.into()),
+        Ok(reply) => Told::Reply(reply),
+    }
+}
+
+/// Passes a request on to the node that leads, if it is known.
+async fn there(node: &Arc<Node>, ask: &Ask, sent: &mut bool) -> Told {
+    let leader = node.group.leader().filter(|leader| *leader != node.config.node_id);
+    let member = leader.and_then(|leader| node.group.member(leader));
+    let (Some(leader), Some(member), Some(peers)) = (leader, member, &node.peers) else {
+        return Told::Elsewhere(None);
+    };
+    let peer = Peer { node: leader, address: member.address, incarnation: member.incarnation };
+    node.metrics.forwarded.inc();
+    let answer = peers.wire.post(&peer, FORWARD, ask.encode().into(), ANSWER_MAX, ONE).await;
+    match answer.map(|bytes| Told::decode(&bytes)) {
+        Ok(Ok(told)) => told,
+        Ok(Err(error)) => {
+            *sent = true;
+            tracing::warn!(%error, leader, "the leader's answer cannot be read");
+            Told::Elsewhere(None)
+        }
+        Err(raft::Unreached::NoWay(_)) => Told::Elsewhere(None),
+        Err(raft::Unreached::NoAnswer(_)) => {
+            *sent = true;
+            Told::Elsewhere(None)
+        }
+    }
+}
+
+/// Waits until what this node shows is at least what was answered anywhere before now.
+pub(super) async fn fresh(node: &Node) -> Result<(), Problem> {
+    if !node.has_peers() {
+        // The only voter of a group has nobody who could know more.
+        return Ok(());
+    }
+    let end = Instant::now() + READ_PATIENCE;
+    loop {
+        match node.group.read_index().await {
+            Ok(_) => return Ok(()),
+            // What was agreed is still true, and nothing newer can be.
+            Err(ReadError::Stopped) if node.draining.load(Ordering::Relaxed) => return Ok(()),
+            Err(_) if Instant::now() < end => tokio::time::sleep(PAUSE).await,
+            Err(_) => {
+                let detail =
+                    "whether this node is up to date cannot be learnt: the group has no leader that answers";
+                return Err(Problem::from(Refusal::LogUnavailable).detail(detail));
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The accepting side: who may speak, and what is done with what they say.
+
+use super::forward::{self, Ask, Told};
+use super::hello::{HELLO_MAX, Hello, Stranger};
+use super::wire::WINDOW;
+use super::{FORWARD, GREET, PeerError, RAFT, tls};
+use crate::node::Node;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use raft::MESSAGE_MAX;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+/// Connections of peers at a time: every member has one or two.
+const CONNECTIONS_MAX: usize = 256;
+/// Requests on one connection at a time.
+const STREAMS_MAX: u32 = 1024;
+/// From a connection to its greeting.
+const GREETING_PATIENCE: Duration = Duration::from_secs(5);
+/// A connection that does not answer a ping for this long is gone.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// A socket that peers may connect to.
+pub struct Listening {
+    socket: TcpListener,
+    /// Where it is bound.
+    pub address: SocketAddr,
+}
+
+impl Listening {
+    /// Binds the address, before anything else is begun.
+    ///
+    /// # Errors
+    /// [`PeerError::Listen`].
+    pub async fn bind(address: &str) -> Result<Listening, PeerError> {
+        let wrong = |source| PeerError::Listen { address: address.to_owned(), source };
+        let socket = TcpListener::bind(address).await.map_err(wrong)?;
+        let address = socket.local_addr().map_err(wrong)?;
+        Ok(Listening { socket, address })
+    }
+}
+
+/// Serves peers until the task is dropped.
+pub fn listen(listening: Listening, acceptor: Arc<rustls::ServerConfig>, node: Arc<Node>) -> JoinHandle<()> {
+    let acceptor = TlsAcceptor::from(acceptor);
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            let Ok(slot) = slots.clone().acquire_owned().await else { return };
+            match listening.socket.accept().await {
+                Ok((stream, from)) => {
+                    let (acceptor, node) = (acceptor.clone(), node.clone());
+                    connections.spawn(async move {
+                        connection(stream, from, acceptor, node).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a peer failed");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+    })
+}
+
+async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, node: Arc<Node>) {
+    let refused = |label: &str, why: &dyn std::fmt::Display| {
+        node.metrics.peers_refused.with_label_values(&[label]).inc();
+        tracing::warn!(%from, why = %why, "a connection to the peers' port was refused");
+    };
+    if let Err(error) = stream.set_nodelay(true) {
+        return refused("tcp", &error);
+    }
+    let stream = match tokio::time::timeout(GREETING_PATIENCE, acceptor.accept(stream)).await {
+        Err(_) => return refused("tls", &"no TLS within five seconds"),
+        Ok(Err(error)) => return refused("tls", &error),
+        Ok(Ok(stream)) => stream,
+    };
+    let certificate = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .map(|c| c.clone().into_owned());
+    let Some(certificate) = certificate else { return refused("tls", &"no certificate") };
+    let speaker: Arc<OnceLock<Hello>> = Arc::default();
+    let greeted = speaker.clone();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (node, speaker, certificate) = (node.clone(), speaker.clone(), certificate.clone());
+        async move {
+            let (status, bytes) = match answer(&node, &speaker, &certificate, request).await {
+                Ok(bytes) => (StatusCode::OK, bytes),
+                Err(Refused::Stranger(stranger)) => {
+                    node.metrics.peers_refused.with_label_values(&[stranger.label()]).inc();
+                    tracing::warn!(%from, why = %stranger, "a peer was refused");
+                    (StatusCode::FORBIDDEN, Bytes::from(stranger.to_string()))
+                }
+                Err(Refused::Request(status, why)) => (status, Bytes::from(why)),
+            };
+            let mut response = Response::new(Full::new(bytes));
+            *response.status_mut() = status;
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let http = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_frame_size(1 << 20)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(16 << 10)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_EVERY)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut http = std::pin::pin!(http);
+    tokio::select! {
+        // However it ended, it has ended.
+        _ = &mut http => return,
+        () = tokio::time::sleep(GREETING_PATIENCE) => {}
+    }
+    if greeted.get().is_none() {
+        return refused("silent", &"no greeting within five seconds");
+    }
+    let _ = http.await;
+}
+
+enum Refused {
+    Stranger(Stranger),
+    Request(StatusCode, String),
+}
+
+impl From<Stranger> for Refused {
+    fn from(stranger: Stranger) -> Refused {
+        Refused::Stranger(stranger)
+    }
+}
+
+async fn answer(
+    node: &Arc<Node>,
+    speaker: &OnceLock<Hello>,
+    certificate: &rustls::pki_types::CertificateDer<'static>,
+    request: Request<Incoming>,
+) -> Result<Bytes, Refused> {
+    let path = request.uri().path().to_owned();
+    let max = match path.as_str() {
+        GREET => HELLO_MAX,
+        RAFT => MESSAGE_MAX,
+        FORWARD => node.config.batch_max_bytes.max(node.config.body_max) + forward::AROUND,
+        _ => return Err(Refused::Request(StatusCode::NOT_FOUND, "no such path".into())),
+    };
+    if path != GREET {
+        let hello = speaker.get().ok_or(Stranger::Unborn)?;
+        // What changed since the greeting counts, too.
+        known(node, hello)?;
+        let body = read(request, max).await?;
+        return Ok(match path.as_str() {
+            RAFT => node.group.serve(hello.node, &body).await.into(),
+            _ => forwarded(node, &body).await?.encode().into(),
+        });
+    }
+    let hello = Hello::decode(&read(request, max).await?)?;
+    if !tls::is_for(certificate, hello.node) {
+        return Err(Stranger::Certificate(hello.node).into());
+    }
+    node.hello.check(&hello)?;
+    known(node, &hello)?;
+    if hello.is_born() {
+        // A second greeting on a connection changes nothing.
+        let _ = speaker.set(hello);
+    }
+    Ok(node.hello.encode().into())
+}
+
+/// A name that the group knows comes with the data directory that it knows.
+fn known(node: &Node, hello: &Hello) -> Result<(), Stranger> {
+    let members = node.group.members();
+    let known = members.iter().find(|member| member.node == hello.node);
+    match known.map(|known| known.member.incarnation) {
+        Some(incarnation) if incarnation != 0 && incarnation != hello.incarnation => {
+            Err(Stranger::Incarnation(hello.node))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn read(request: Request<Incoming>, max: usize) -> Result<Bytes, Refused> {
+    match Limited::new(request.into_body(), max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) => Err(Refused::Request(StatusCode::BAD_REQUEST, error.to_string())),
+    }
+}
+
+async fn forwarded(node: &Arc<Node>, body: &[u8]) -> Result<Told, Refused> {
+    let ask =
+        Ask::decode(body).map_err(|error| Refused::Request(StatusCode::BAD_REQUEST, error.to_string()))?;
+    Ok(crate::http::forwarded(node, &ask).await)
+}

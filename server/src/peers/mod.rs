@@ -1,0 +1,77 @@
+//! Other nodes of the group: HTTP/2 over TLS 1.3, with certificates on both ends.
+//!
+//! A connection begins with a greeting: each end says which cluster it belongs to, which node it is, with
+//! which data directory, and by which format and keys it lives. An end that is not what it must be is
+//! refused with a reason, and counted. A certificate is good for one node: the name `node-N.flk` stands in
+//! it, and nobody else can speak as node N.
+//!
+//! After the greeting a connection carries Raft's messages, submissions that were sent to a node that does
+//! not lead, and changes of the membership. L1: messages, streams, connections and times all have bounds.
+
+pub mod forward;
+pub mod hello;
+pub mod join;
+mod listener;
+pub mod tls;
+mod wire;
+
+pub use hello::Hello;
+pub use listener::{Listening, listen};
+pub use wire::Wire;
+
+/// Where the greeting goes.
+const GREET: &str = "/peer/greet";
+/// Where Raft's messages go.
+const RAFT: &str = "/peer/raft";
+/// Where requests go that only the leader can answer.
+pub(crate) const FORWARD: &str = "/peer/forward";
+
+/// This node's side of the way to the others.
+pub struct Peers {
+    /// Connects.
+    pub wire: Wire,
+    /// Where the others find this node.
+    pub advertise: String,
+    /// Waits to be listened to; taken once the node is open.
+    door: std::sync::Mutex<Option<(Listening, std::sync::Arc<rustls::ServerConfig>)>>,
+}
+
+impl Peers {
+    /// Binds the address and reads the certificates that are configured; `None` for a group of one.
+    ///
+    /// # Errors
+    /// [`PeerError`].
+    pub async fn open(config: &crate::config::Config) -> Result<Option<Peers>, PeerError> {
+        let (Some(listen), Some(ca), Some(certificate), Some(key)) =
+            (&config.cluster_listen, &config.cluster_ca, &config.cluster_cert, &config.cluster_key)
+        else {
+            return Ok(None);
+        };
+        let tls = tls::Tls::load(ca, certificate, key, config.node_id)?;
+        let listening = Listening::bind(listen).await?;
+        let advertise = config.cluster_advertise.clone().unwrap_or_else(|| listening.address.to_string());
+        let door = std::sync::Mutex::new(Some((listening, tls.server)));
+        Ok(Some(Peers { wire: Wire::new(tls.client), advertise, door }))
+    }
+
+    /// What to listen on, once.
+    pub(crate) fn take_door(&self) -> Option<(Listening, std::sync::Arc<rustls::ServerConfig>)> {
+        self.door.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+    }
+}
+
+/// What is wrong with this node's side of the way to its peers.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum PeerError {
+    #[error("certificates: {path}: {why}")]
+    Certificate { path: std::path::PathBuf, why: String },
+    #[error("certificates: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("certificates: the certificate authority in {path} cannot be used: {why}")]
+    Authority { path: std::path::PathBuf, why: String },
+    #[error("listening to peers on {address}: {source}")]
+    Listen { address: String, source: std::io::Error },
+    #[error("joining the group: no member answered within {seconds} s; the last said: {last}")]
+    Join { seconds: u64, last: String },
+}
