@@ -7,6 +7,7 @@ pub mod agent;
 pub mod audit;
 pub mod bench;
 pub mod cli;
+pub mod cluster;
 pub mod doctor;
 pub mod http;
 pub mod keygen;

@@ -133,7 +133,7 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
             at = at.max(read);
             fold.push(lsn, place, payload, &mut meet)
         })
-        .and_then(|()| fold.finish(&mut meet).map_err(Faulty::Wrong));
+        .and_then(|tail| fold.finish(&mut meet).map(|()| tail).map_err(Faulty::Wrong));
     progress.finish();
     let took = started.elapsed();
     let (counts, applied, digest) = (fold.counts(), fold.ledger().applied(), fold.ledger().digest());
@@ -143,9 +143,10 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         "projections": fold.ledger().projections().iter()
             .map(|(name, digest)| ((*name).to_owned(), json!(digest.to_string()))).collect::<serde_json::Map<_, _>>(),
     });
-    if let Err(faulty) = result {
-        return ended(report, Err(faulty), args);
-    }
+    let tail = match result {
+        Err(faulty) => return ended(report, Err(faulty), args),
+        Ok(tail) => tail,
+    };
     let rate = counts.events as f64 / took.as_secs_f64().max(1e-9);
     report.check(
         "replay",
@@ -188,6 +189,9 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
             thousands(counts.uncovered)
         );
         report.check("newest", State::Warn, detail);
+    }
+    if let Some(text) = tail.text() {
+        report.check("tail", State::Ok, text);
     }
     compare(&mut report, &meet, applied);
     for (name, digest) in fold.ledger().projections() {

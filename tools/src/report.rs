@@ -21,6 +21,8 @@ pub enum Exit {
     Missing = 3,
     /// The log disagrees with a checkpoint that the caller had saved.
     Inconsistent = 5,
+    /// The group of nodes works, or could, and is not whole: a node is away, or nobody leads.
+    Degraded = 6,
 }
 
 /// The state of one line of a report.

@@ -1,10 +1,12 @@
 //! Which entries of a log count: truncations void what was never committed.
 //!
-//! An entry is released once the log itself says it was committed, or at the log's end: with one voter everything
-//! durable is committed. What waits is bounded by what a leader may have in flight.
+//! An entry is released once the log itself says it was committed, or at the log's end. With one voter everything
+//! durable is committed; with several, what stands above the last mark is what this node held and the others may
+//! have agreed on or may yet replace, which [`Tail`] says. What waits is bounded by what a leader may have in flight.
 
 use std::collections::VecDeque;
 
+use engine::event::{Payload, Record};
 use engine::log::Lsn;
 use segments::{Frame, Kind};
 
@@ -13,9 +15,33 @@ use super::{Place, Wrong};
 /// Takes a released entry.
 pub type Each<'a> = dyn FnMut(Lsn, Place, &[u8]) -> Result<(), Wrong> + 'a;
 
+/// What stands at the end of a log above the last mark of what is committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// So many entries.
+    pub entries: u64,
+    /// Whether others than this node vote, so that these entries may still be replaced.
+    pub open: bool,
+}
+
+impl Tail {
+    /// For people; `None` when there is nothing to say.
+    #[must_use]
+    pub fn text(self) -> Option<String> {
+        (self.open && self.entries > 0).then(|| {
+            format!(
+                "{} records stand above what this node knew to be agreed; another node may have others in their place",
+                self.entries
+            )
+        })
+    }
+}
+
 /// Entries that a later truncation may still void.
 #[derive(Debug, Default)]
 pub struct Resolver {
+    /// Whether the newest membership names more than one voter.
+    group: bool,
     open: VecDeque<(Lsn, Place, Vec<u8>)>,
     released: Lsn,
     /// Entries that were voided.
@@ -44,6 +70,9 @@ impl Resolver {
                 if frame.lsn != tip.next() && tip != Lsn::ZERO {
                     return wrong("log", format!("record {}", tip.next()), format!("record {}", frame.lsn));
                 }
+                if let Some(group) = names_a_group(frame.payload) {
+                    self.group = group;
+                }
                 self.open.push_back((frame.lsn, place, frame.payload.to_vec()));
             }
             Kind::Truncate => {
@@ -69,8 +98,10 @@ impl Resolver {
     ///
     /// # Errors
     /// What `each` says.
-    pub fn finish(&mut self, each: &mut Each<'_>) -> Result<(), Wrong> {
-        self.release(Lsn(u64::MAX), each)
+    pub fn finish(&mut self, each: &mut Each<'_>) -> Result<Tail, Wrong> {
+        let tail = Tail { entries: self.open.len() as u64, open: self.group };
+        self.release(Lsn(u64::MAX), each)?;
+        Ok(tail)
     }
 
     fn release(&mut self, committed: Lsn, each: &mut Each<'_>) -> Result<(), Wrong> {
@@ -84,9 +115,46 @@ impl Resolver {
     }
 }
 
+/// Of a membership, whether it names more than one voter; `None` for other records. The first byte counts
+/// configurations, the second the voters of the first.
+fn names_a_group(payload: &[u8]) -> Option<bool> {
+    // Only memberships are decoded: their tag is the third, and they are short and rare.
+    match payload.first()? {
+        2 => match Record::decode(payload).ok()?.payload {
+            Payload::Membership(bytes) => Some(
+                bytes.first().is_some_and(|first| first & 0x7f != 1)
+                    || bytes.get(1).is_some_and(|count| *count != 1),
+            ),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_above_the_mark_is_said_in_a_group_only() {
+        for (membership, open) in
+            [(&[1, 1, 7][..], false), (&[0x81, 1, 7], false), (&[1, 3, 7], true), (&[2, 1, 7], true)]
+        {
+            let mut bytes = Vec::new();
+            Record { leader: 1, payload: Payload::Membership(membership.to_vec()) }.encode(&mut bytes);
+            let mut blank = Vec::new();
+            Record { leader: 1, payload: Payload::Blank }.encode(&mut blank);
+            let mut resolver = Resolver::default();
+            let mut each = |_: Lsn, _: Place, _: &[u8]| Ok(());
+            for (lsn, body, committed) in [(1, &bytes, 0), (2, &blank, 1), (3, &blank, 1)] {
+                let frame = Frame { kind: Kind::Entry, lsn: Lsn(lsn), term: 1, payload: body };
+                resolver.frame(&frame, Place::default(), Lsn(committed), &mut each).unwrap();
+            }
+            let tail = resolver.finish(&mut each).unwrap();
+            assert_eq!(tail, Tail { entries: 2, open });
+            assert_eq!(tail.text().is_some(), open);
+        }
+    }
 
     type Played = (Vec<(u64, Vec<u8>)>, u64);
 

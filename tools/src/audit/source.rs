@@ -11,7 +11,7 @@ use segments::{
 };
 
 use super::quiet::QuietDisk;
-use super::resolve::{Each, Resolver};
+use super::resolve::{Each, Resolver, Tail};
 use super::{Place, Wrong};
 use crate::report::Fault;
 
@@ -219,11 +219,11 @@ impl LogFiles {
         (frames, first)
     }
 
-    /// Every record that counts, in order.
+    /// Every record that counts, in order; returns what is at the end.
     ///
     /// # Errors
     /// [`Faulty`]; what `each` says comes back as [`Faulty::Wrong`].
-    pub fn records(&self, each: &mut Each<'_>) -> Result<(), Faulty> {
+    pub fn records(&self, each: &mut Each<'_>) -> Result<Tail, Faulty> {
         let mut resolver = Resolver::default();
         for number in 1..=self.segments() {
             let result = self.scan.frames(number, &mut |scanned| {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::{agent, bench, doctor, keygen, replay, sign, submit};
+use tools::{agent, bench, cluster, doctor, keygen, replay, sign, submit};
 
 /// Submits to, watches and measures an FLK log
 ///
@@ -28,6 +28,7 @@ enum Command {
     Replay(replay::Args),
     Doctor(doctor::Args),
     Keygen(keygen::Args),
+    Cluster(cluster::Args),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args, ui),
         Command::Doctor(args) => doctor::run(args),
         Command::Keygen(args) => keygen::run(args),
+        Command::Cluster(args) => cluster::run(args, ui),
     };
     finish(result, cli.output.format())
 }

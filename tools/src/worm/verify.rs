@@ -250,7 +250,7 @@ impl Run<'_> {
                 at = at.max(read);
                 fold.push(lsn, place, payload, &mut compare)
             })
-            .and_then(|()| fold.finish(&mut compare).map_err(Faulty::Wrong));
+            .and_then(|tail| fold.finish(&mut compare).map(|()| tail).map_err(Faulty::Wrong));
         progress.finish();
         let counts = fold.counts();
         compare.finish(counts.uncovered_events).map_err(|error| Fault::read(&worm, error))?;
@@ -264,8 +264,12 @@ impl Run<'_> {
                 // The WORM files up to there say which entry is the first that differs.
                 self.worm(&compare, false);
             }
-            Ok(()) => {
+            Ok(tail) => {
                 self.records(counts, applied);
+                self.report.data["above_mark"] = json!(tail.text().map_or(0, |_| tail.entries));
+                if let Some(text) = tail.text() {
+                    self.report.check("tail", State::Ok, text);
+                }
                 self.itself(counts, &compare, vkey);
                 self.worm(&compare, true);
             }
@@ -426,7 +430,7 @@ impl Run<'_> {
             Exit::Ok => "intact: every byte, record, entry and checkpoint is what it must be".into(),
             Exit::Missing => format!("data is missing; restore it from a copy, then: worm verify {dir}"),
             Exit::Inconsistent => "this log is not the one your checkpoint was taken from, or it was rewritten: keep both as evidence".into(),
-            Exit::Tampered | Exit::Failed => format!("NOT what was written; the first failure above names the place. Keep {dir} as it is and compare with a copy"),
+            Exit::Tampered | Exit::Failed | Exit::Degraded => format!("NOT what was written; the first failure above names the place. Keep {dir} as it is and compare with a copy"),
         };
         self.report
     }
