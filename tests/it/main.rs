@@ -18,6 +18,7 @@ mod directories;
 mod disk_faults;
 mod framing;
 mod full_disk;
+mod group;
 mod kills;
 mod log_on_lossy;
 mod lossyfs_itself;

@@ -16,3 +16,4 @@ pub mod manners;
 pub mod rt;
 pub mod sim;
 pub mod table;
+pub mod trio;
