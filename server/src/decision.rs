@@ -6,7 +6,7 @@
 use crate::http::refusal::{Problem, Refusal};
 use crate::verdicts::Judging;
 use bytes::Bytes;
-use engine::ledger::First;
+use engine::ledger::{First, Outcome};
 use engine::log::Lsn;
 use engine::summary::{Answer, Judged, PcsId, Policy, Signals, Sound, Unsound, Verdict, answer_json};
 use std::sync::Arc;
@@ -133,5 +133,35 @@ impl Kept {
 impl From<Refusal> for Box<Problem> {
     fn from(refusal: Refusal) -> Box<Problem> {
         Box::new(Problem::from(refusal))
+    }
+}
+
+/// Outcome to decision: one match.
+pub fn decided(outcome: &Outcome, kept: Kept, lsn: Lsn, nth: u32) -> Decided {
+    match outcome {
+        Outcome::First { seq, .. } => {
+            Ok(Decision { replay: Replay::First, source: Source::Judged { kept, lsn, nth, seq: *seq } })
+        }
+        Outcome::Duplicate { first } => {
+            Ok(Decision { replay: Replay::Same, source: Source::First(Box::new(*first)) })
+        }
+        Outcome::Conflict { first, fields, .. } => {
+            Ok(Decision { replay: Replay::Different(*fields), source: Source::First(Box::new(*first)) })
+        }
+        Outcome::Refused { seq, .. } => match kept.judged() {
+            Some(Judged::Malformed(error)) => {
+                Err(Box::new(Problem::from(Refusal::InvalidJson).detail(error.to_string())))
+            }
+            Some(Judged::NoKey) => {
+                let detail = "the tenant has no key that is valid now";
+                Err(Box::new(Problem::from(Refusal::SignatureInvalid).detail(detail)))
+            }
+            Some(Judged::BadSignature(why)) => {
+                Err(Box::new(Problem::from(Refusal::SignatureInvalid).detail(why.to_string())))
+            }
+            // Well signed without the structure of a summary: an answer, but nothing under any id.
+            _ => Ok(Decision { replay: Replay::First, source: Source::Judged { kept, lsn, nth, seq: *seq } }),
+        },
+        Outcome::Configured { .. } | Outcome::Noted => Err(Refusal::Internal.into()),
     }
 }

@@ -7,9 +7,8 @@
 //!
 //! The fold is the only writer of the ledger. Requests read it under the same lock, briefly and rarely.
 
-use crate::decision::{Decided, Decision, Kept, Replay, Source};
+use crate::decision::{Decided, Kept, decided};
 use crate::door::{Admittable, Door};
-use crate::http::refusal::{Problem, Refusal};
 use crate::keys::Kek;
 use crate::metrics::Metrics;
 use crate::projections::projector::{Leaves, Projector, Work};
@@ -470,35 +469,5 @@ impl Shared {
                 self.metrics.checkpoint_time.set(i64::try_from(seconds).unwrap_or(i64::MAX));
             }
         }
-    }
-}
-
-/// Outcome to decision: one match.
-fn decided(outcome: &Outcome, kept: Kept, lsn: Lsn, nth: u32) -> Decided {
-    match outcome {
-        Outcome::First { seq, .. } => {
-            Ok(Decision { replay: Replay::First, source: Source::Judged { kept, lsn, nth, seq: *seq } })
-        }
-        Outcome::Duplicate { first } => {
-            Ok(Decision { replay: Replay::Same, source: Source::First(Box::new(*first)) })
-        }
-        Outcome::Conflict { first, fields, .. } => {
-            Ok(Decision { replay: Replay::Different(*fields), source: Source::First(Box::new(*first)) })
-        }
-        Outcome::Refused { seq, .. } => match kept.judged() {
-            Some(Judged::Malformed(error)) => {
-                Err(Box::new(Problem::from(Refusal::InvalidJson).detail(error.to_string())))
-            }
-            Some(Judged::NoKey) => {
-                let detail = "the tenant has no key that is valid now";
-                Err(Box::new(Problem::from(Refusal::SignatureInvalid).detail(detail)))
-            }
-            Some(Judged::BadSignature(why)) => {
-                Err(Box::new(Problem::from(Refusal::SignatureInvalid).detail(why.to_string())))
-            }
-            // Well signed without the structure of a summary: an answer, but nothing under any id.
-            _ => Ok(Decision { replay: Replay::First, source: Source::Judged { kept, lsn, nth, seq: *seq } }),
-        },
-        Outcome::Configured { .. } | Outcome::Noted => Err(Refusal::Internal.into()),
     }
 }
