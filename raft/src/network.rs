@@ -25,7 +25,8 @@ use crate::transport::{Peer, Transport, Unreached};
 use crate::turns::Place;
 use crate::types::{CommittedLeaderId, Member, Runtime, Types, Vote};
 
-/// How long an append with entries may take: megabytes over a slow link and a sync at the other end.
+/// How long an append may take: megabytes over a slow link and a sync at the other end. One that says only what
+/// is committed may stand behind such a one. Heartbeats are given up sooner by who sends them.
 const APPEND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Appends with entries that are under way to one peer at a time: the next travels while the last is synced.
@@ -91,13 +92,11 @@ impl Link {
         &self,
         request: AppendEntriesRequest<Types<R>>,
         place: Option<Place>,
-        option: &RPCOption,
     ) -> Result<StreamAppendResult<Types<R>>, RPCError<Types<R>>> {
         let AppendEntriesRequest { vote, prev_log_id: previous, entries, leader_commit: committed } = request;
-        let within = if entries.is_empty() { option.soft_ttl() } else { APPEND_PATIENCE };
         let last = entries.last().map(|entry| entry.log_id).or(previous);
         let request = Request::Append(Append { place, vote, previous, committed, entries });
-        match self.ask::<R>(&request, within).await? {
+        match self.ask::<R>(&request, APPEND_PATIENCE).await? {
             // All of it or a part: at least what it follows, at most everything.
             Answer::Appended(Appended::Upto(upto)) if previous <= upto && upto <= last => Ok(Ok(upto)),
             Answer::Appended(Appended::Conflict(at)) if Some(at) == previous => {
@@ -130,10 +129,10 @@ impl<R: Runtime> RaftNetworkV2<Types<R>> for Link {
     async fn append_entries(
         &mut self,
         request: AppendEntriesRequest<Types<R>>,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types<R>>, RPCError<Types<R>>> {
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
-        Ok(match self.append(request, None, &option).await? {
+        Ok(match self.append(request, None).await? {
             Ok(upto) if upto == last => AppendEntriesResponse::Success,
             Ok(upto) => AppendEntriesResponse::PartialSuccess(upto),
             Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
@@ -144,7 +143,7 @@ impl<R: Runtime> RaftNetworkV2<Types<R>> for Link {
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> BoxFuture<'s, Result<Appends<'s, R>, RPCError<Types<R>>>>
     where
         S: Stream<Item = AppendEntriesRequest<Types<R>>> + OptionalSend + Unpin + 'static,
@@ -156,10 +155,10 @@ impl<R: Runtime> RaftNetworkV2<Types<R>> for Link {
             // Heartbeats are one by one and have no place.
             let place = (!request.entries.is_empty()).then_some(Place { session, nth });
             nth += u32::from(place.is_some());
-            let (link, option) = (link.clone(), option.clone());
+            let link = link.clone();
             async move {
                 let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
-                let answer = link.append(request, place, &option).await;
+                let answer = link.append(request, place).await;
                 // What follows an append that was not taken whole cannot be taken either.
                 let whole = matches!(&answer, Ok(Ok(upto)) if *upto == last);
                 (answer, whole)

@@ -31,9 +31,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::sync::Notify;
 
-/// How often a snapshot waits a millisecond for the end of a record.
-const SNAPSHOT_TRIES: usize = 1000;
-
 /// Where first rows and old keys live.
 pub type Index = crate::index::Index;
 
@@ -236,18 +233,14 @@ impl Shared {
         self.queue.push_own(events);
     }
 
-    /// Writes a snapshot of the ledger as it stands, for a quick start next time. A node that does not lead may be
-    /// in the middle of a record, which takes no longer than a millisecond or two.
+    /// Writes a snapshot of the ledger as it stands, for a quick start next time. There is none in the middle of a
+    /// record, which nothing is once the group has shut down.
     pub fn snapshot(&self) {
-        for _ in 0..SNAPSHOT_TRIES {
-            let mut core = self.core();
-            if !core.inside {
-                return self.snapshot_locked(&mut core);
-            }
-            drop(core);
-            std::thread::sleep(std::time::Duration::from_millis(1));
+        let mut core = self.core();
+        if core.inside {
+            return tracing::warn!("no snapshot: the fold stands within a record");
         }
-        tracing::warn!("no snapshot: the fold stands still within a record");
+        self.snapshot_locked(&mut core);
     }
 
     fn snapshot_locked(&self, core: &mut Core) {

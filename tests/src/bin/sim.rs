@@ -1,22 +1,24 @@
 //! The simulator's command line.
 //!
-//! `sim --seed N --steps M [--runs K] [--mutants SEEDS]`: runs seeds N to N+K-1 and prints, for each, its
+//! `sim --seed N --steps M [--runs K] [--mutants SEEDS] [--nodes 3]`: runs seeds N to N+K-1 and prints, for each, its
 //! options, its schedule hash and its faults by class; a seed that breaks a promise is named and can be run
 //! again, bit for bit. With `--mutants`, runs every planted bug until it is caught, over at most so many seeds.
 
 use std::process::ExitCode;
 
 use tests::sim::{self, SimOptions, mutants};
+use tests::trio::{self, TrioOptions};
 
 struct Args {
     seed: u64,
     steps: u64,
     runs: u64,
     mutants: Option<u64>,
+    nodes: u64,
 }
 
 fn args() -> Result<Args, String> {
-    let mut args = Args { seed: 1, steps: 400, runs: 1, mutants: None };
+    let mut args = Args { seed: 1, steps: 400, runs: 1, mutants: None, nodes: 1 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a number"))?;
@@ -26,7 +28,12 @@ fn args() -> Result<Args, String> {
             "--steps" => args.steps = value,
             "--runs" => args.runs = value,
             "--mutants" => args.mutants = Some(value),
-            _ => return Err(format!("{word} is not known; try --seed, --steps, --runs, --mutants")),
+            "--nodes" if value == 1 || value == 3 => args.nodes = value,
+            _ => {
+                return Err(format!(
+                    "{word} is not known; try --seed, --steps, --runs, --mutants, --nodes 3"
+                ));
+            }
         }
     }
     Ok(args)
@@ -42,9 +49,25 @@ fn main() -> ExitCode {
     };
     let good = match args.mutants {
         Some(seeds) => sim::quietly(|| hunt(&args, seeds)),
-        None => (args.seed..args.seed + args.runs).filter(|seed| !one(*seed, args.steps)).count() == 0,
+        None => {
+            let run = if args.nodes == 3 { three } else { one };
+            (args.seed..args.seed + args.runs).filter(|seed| !run(*seed, args.steps)).count() == 0
+        }
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn three(seed: u64, steps: u64) -> bool {
+    let report = trio::run(&TrioOptions::new(seed, steps));
+    let (asked, acknowledged, read) = report.asked;
+    println!(
+        "seed {seed} steps {steps} nodes 3 | hash {:016x} virtual {} ms | lives {} terms {} asked {asked} acknowledged {acknowledged} read {read} messages {} lost {}",
+        report.hash, report.virtual_ms, report.lives, report.terms, report.messages.0, report.messages.1,
+    );
+    for violation in &report.violations {
+        println!("  BROKEN {violation}");
+    }
+    report.violations.is_empty()
 }
 
 fn one(seed: u64, steps: u64) -> bool {

@@ -101,23 +101,26 @@ mod tests {
 
     #[test]
     fn three_nodes_keep_every_promise_whatever_befalls_them() {
-        for seed in 100..112 {
-            let report = run(&TrioOptions::new(seed, 300));
+        let (mut acknowledged, mut read, mut lost, mut lives, mut terms) = (0, 0, 0, 0, 0);
+        for seed in 100..110 {
+            let report = run(&TrioOptions::new(seed, 3000));
             assert_eq!(report.violations, Vec::<String>::new(), "seed {seed}");
-            let (_, acknowledged, read) = report.asked;
-            assert!(
-                acknowledged > 0 && read > 0 && report.messages.1 > 0,
-                "seed {seed} did nothing: {report:?}"
-            );
-            assert!(report.lives > 3 && report.terms > 1, "seed {seed} went too well: {report:?}");
+            acknowledged += report.asked.1;
+            read += report.asked.2;
+            lost += report.messages.1;
+            lives += report.lives;
+            terms += report.terms;
         }
+        // A world in which nothing happens proves nothing.
+        assert!(acknowledged > 5_000 && read > 2_000, "{acknowledged} and {read}");
+        assert!(lost > 500 && lives > 100 && terms > 50, "{lost}, {lives}, {terms}");
     }
 
     #[test]
     fn one_seed_is_one_history() {
-        let options = TrioOptions::new(7, 150);
+        let options = TrioOptions::new(7, 1000);
         let (first, second) = (run(&options), run(&options));
         assert_eq!((first.hash, first.messages, first.asked), (second.hash, second.messages, second.asked));
-        assert_ne!(first.hash, run(&TrioOptions::new(8, 150)).hash);
+        assert_ne!(first.hash, run(&TrioOptions::new(8, 1000)).hash);
     }
 }
