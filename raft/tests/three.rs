@@ -1,5 +1,7 @@
 //! Three nodes in one process, over a transport that only calls: what a group promises its users.
 
+#![expect(clippy::disallowed_methods, reason = "these tests run on the production runtime and its time")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
