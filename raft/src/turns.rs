@@ -89,6 +89,8 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
+    use openraft_rt::AsyncRuntime;
+
     use super::*;
     use crate::types::Tokio;
 
@@ -103,7 +105,7 @@ mod tests {
         let mut tasks = Vec::new();
         for nth in [3, 1, 2, 0] {
             let (turns, order) = (turns.clone(), order.clone());
-            tasks.push(tokio::spawn(async move {
+            tasks.push(Tokio::spawn(async move {
                 turns.wait::<Tokio>(7, at(1, nth)).await;
                 order.lock().unwrap().push(nth);
                 turns.done(7, at(1, nth));

@@ -247,7 +247,10 @@ where
         for name in &self.unused {
             self.disk.remove(name).map_err(OpenError::disk(format!("remove unused {name}")))?;
         }
-        let committed = self.committed.min(self.tip);
+        // What lives in a sealed segment was committed when it was sealed, whatever the marks had told by then.
+        let sealed =
+            manifest.sealed.checked_sub(1).map_or(Lsn::ZERO, |_| Lsn(self.index.span(manifest.sealed).last));
+        let committed = self.committed.max(sealed).min(self.tip);
         let recovery = Recovery {
             segments: active.header.number,
             sealed: manifest.sealed,

@@ -23,7 +23,7 @@ use crate::manifest::{MANIFEST, Manifest};
 use crate::segment::{Footer, SegmentHeader, segment_name};
 use crate::standing::Standing;
 
-/// A full segment that waits for its seal. The footer's range and mark are filled in when it is sealed.
+/// A full segment that waits for its seal.
 pub(crate) struct Full {
     pub footer: Footer,
     pub footer_at: u64,
@@ -180,12 +180,14 @@ impl<D: Disk> Log<D> {
             bytes: self.segment_bytes,
             previous: digest,
         };
+        // What its own bytes say. A truncation that is written later, into the next segment, changes none of them.
+        let span = self.index.span(old.number);
         let footer = Footer {
             number: old.number,
             first_batch: old.first_batch,
             last_batch: self.next_batch() - 1,
-            first: Lsn::ZERO,
-            last: Lsn::ZERO,
+            first: Lsn(span.first),
+            last: Lsn(span.last),
             end: self.active.end,
             frames: self.active.frames,
             digest,
@@ -254,10 +256,9 @@ impl<D: Disk> Log<D> {
             if self.committed.0 < span.last {
                 break;
             }
-            let mut footer = full.footer;
+            let footer = full.footer;
             let last = Lsn(span.last);
             assert!(last <= self.committed, "S4: a segment is sealed when everything in it is committed");
-            (footer.first, footer.last) = (Lsn(span.first), last);
             write_block(&mut self.disk, &segment_name(footer.number), full.footer_at, &footer.encode())?;
             self.full.pop_front();
             self.stats.sealed += 1;

@@ -172,9 +172,9 @@ pub struct Footer {
     pub first_batch: u64,
     /// Number of its last batch; one less than `first_batch` when it holds none.
     pub last_batch: u64,
-    /// First position that lives here.
+    /// First position that lived here when the segment was full.
     pub first: Lsn,
-    /// Last position that lives here; one less than `first` when none does.
+    /// Last position that did, also if a later segment begins by voiding it; one less than `first` when none did.
     pub last: Lsn,
     /// Where the batches end.
     pub end: u64,

@@ -82,7 +82,8 @@ where
                 );
             }
             self.index.skip(Span { first: footer.first.0, last: footer.last.0 });
-            self.tip = self.tip.max(footer.last);
+            // A segment may begin by voiding what stands before it: its end is the log's end, higher or lower.
+            self.tip = footer.last;
             self.committed = self.committed.max(footer.last);
             self.next_batch = footer.last_batch + 1;
             self.previous = footer.digest;
@@ -102,7 +103,6 @@ where
         if footer != found {
             return self.corrupt(Flaw::new(at + 16, format!("{found:?}"), format!("{footer:?}")), number);
         }
-        self.committed = self.committed.max(footer.last);
         Ok(())
     }
 
