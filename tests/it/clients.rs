@@ -4,10 +4,10 @@
 use crate::bins;
 use crate::node::Start;
 use crate::pcs::{Draft, SECRET};
+use crate::ports;
 use crate::tools::{self, Said};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -194,16 +194,12 @@ fn count(report: &Value, name: &str) -> u64 {
     report["data"]["counts"][name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"))
 }
 
-/// A port that was free a moment ago: the node must come back under the address that the agent knows.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
-}
-
 #[test]
 fn an_agent_goes_on_when_its_server_is_killed_and_comes_back() {
     let directory = tempfile::tempdir().expect("a directory");
     let data = directory.path().join("data");
-    let port = free_port();
+    // The node must come back under the address that the agent knows.
+    let port = ports::free().port();
     let start = Start::on(&data).with("FLK_HTTP_PORT", &port.to_string());
     let agent = Agent {
         folder: directory.path().to_owned(),

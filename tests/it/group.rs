@@ -4,9 +4,10 @@ use crate::http::Connection;
 use crate::load::{Acked, Load, insist_all_present};
 use crate::node::{Node, Process, Start};
 use crate::pcs::submission;
+use crate::ports;
 use crate::tools::{self, Said};
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -31,7 +32,7 @@ impl Group {
         let said = tools::flk(&["cluster", "certs", text(&certs), "--nodes", &names.join(",")]);
         assert_eq!(said.code, Some(0), "{}", said.all());
         std::fs::write(directory.path().join("token"), "operator\n").expect("a file");
-        let ports = (1..=count).map(|node| (node, (port(), port()))).collect();
+        let ports = (1..=count).map(|node| (node, (ports::free(), ports::free()))).collect();
         let mut group = Group { directory, ports, nodes: BTreeMap::new() };
         group.start(1);
         group
@@ -164,11 +165,6 @@ impl Group {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a text path")
-}
-
-/// A port that was free a moment ago.
-fn port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port")
 }
 
 fn ledger_line(node: &Node) -> String {

@@ -9,6 +9,7 @@ mod load;
 mod lossy;
 mod node;
 mod pcs;
+mod ports;
 mod tools;
 
 mod auditor;
