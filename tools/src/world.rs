@@ -76,7 +76,8 @@ impl World {
         std::fs::write(world.kek(), base64::Engine::encode(&base64::engine::general_purpose::STANDARD, KEK))
             .unwrap();
         world.record(Payload::Blank);
-        world.record(Payload::Membership(b"one voter".to_vec()));
+        // One configuration with one voter, node 7, and no addresses.
+        world.record(Payload::Membership([&[1, 1][..], &7u64.to_le_bytes(), &[0]].concat()));
         let at_ms = world.now_ms;
         let key = |id: &str, kind| {
             let key_id = KeyId::new(id).unwrap();
