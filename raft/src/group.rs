@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
@@ -98,8 +99,9 @@ impl GroupConfig {
 pub struct Group<R: Runtime = Tokio> {
     pub(crate) node: u64,
     pub(crate) raft: Raft<Types<R>, StateMachine<R>>,
-    transport: Arc<dyn Transport>,
+    pub(crate) transport: Arc<dyn Transport>,
     pub(crate) turns: Turns,
+    pub(crate) back: AtomicBool,
     shared: Arc<Shared<R>>,
     bytes: Arc<Semaphore>,
     batches: Arc<Semaphore>,
@@ -178,6 +180,7 @@ impl<R: Runtime> Group<R> {
             raft,
             transport: config.transport,
             turns: Turns::default(),
+            back: AtomicBool::new(false),
             shared,
             bytes: Arc::new(Semaphore::new(config.in_flight_bytes / BUDGET_UNIT)),
             batches: Arc::new(Semaphore::new(config.in_flight_batches)),

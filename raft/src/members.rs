@@ -5,7 +5,9 @@
 //! different memberships can decide at once. A name is never given to another disk: a node that lost its
 //! own comes back under a fresh name.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use engine::log::Lsn;
@@ -18,6 +20,9 @@ use openraft::raft::ClientWriteResponse;
 
 use crate::error::MembersError;
 use crate::group::Group;
+use crate::message::{Answer, Request};
+use crate::network;
+use crate::transport::Unreached;
 use crate::types::{Member, Runtime, Types, lsn_of};
 
 /// One node of the group, as the node that was asked knows it.
@@ -70,9 +75,15 @@ impl<R: Runtime> Group<R> {
         watch.borrow_watched().membership_config.membership().get_node(&node).cloned()
     }
 
-    /// From now on this node does not ask for votes by itself, until the process ends.
+    /// From now on this node does not ask for votes, nor takes the lead when it is handed over, until the
+    /// process ends.
     pub fn stand_back(&self) {
+        self.back.store(true, Ordering::Relaxed);
         self.raft.runtime_config().elect(false);
+    }
+
+    pub(crate) fn stands_back(&self) -> bool {
+        self.back.load(Ordering::Relaxed)
     }
 
     /// The term in which this node leads, `None` while it does not.
@@ -169,27 +180,53 @@ impl<R: Runtime> Group<R> {
         self.change(ChangeMembers::RemoveVoters(nodes)).await
     }
 
-    /// Asks `to`, or, without it, the voter that has most of the log, to lead instead of this node, and waits
-    /// until this node does not lead any more. Returns at once if it does not.
+    /// Asks `to`, or, without it, the voters in the order of how much of the log they have, to lead instead of
+    /// this node, and waits until this node does not lead any more. Returns at once if it does not.
+    ///
+    /// A leader that hands over takes nothing more until another one is elected, so it asks first whether the
+    /// other one is there and would.
     ///
     /// # Errors
-    /// [`MembersError`]: there is nobody, or nobody took over within `patience`.
+    /// [`MembersError`]: there is nobody who would, or nobody took over within `patience`.
     pub async fn hand_over(&self, to: Option<u64>, patience: Duration) -> Result<(), MembersError> {
         let Some(term) = self.leads() else { return Ok(()) };
-        let members = self.members();
-        let voters = members.iter().filter(|member| member.voter && member.node != self.node);
-        let to = match to {
-            Some(to) if to == self.node => return Ok(()),
-            Some(to) if voters.clone().any(|member| member.node == to) => to,
-            Some(to) => return Err(MembersError::Unknown(to)),
-            None => {
-                // One that is there before one that was; then the one that has most.
-                let there = |member: &MemberStanding| member.silent.is_some_and(|silent| silent < SILENCE);
-                let best = voters
-                    .max_by_key(|member| (there(member), member.matched, std::cmp::Reverse(member.node)));
-                best.ok_or_else(|| MembersError::Refused("there is no other voter".into()))?.node
+        if to == Some(self.node) {
+            return Ok(());
+        }
+        let mut voters = self.members();
+        voters.retain(|member| member.voter && member.node != self.node);
+        match to {
+            Some(to) => {
+                voters.retain(|member| member.node == to);
+                if voters.is_empty() {
+                    return Err(MembersError::Unknown(to));
+                }
             }
-        };
+            // One that is there before one that was; then the one that has most.
+            None => voters.sort_by_key(|member| {
+                let there = member.silent.is_some_and(|silent| silent < SILENCE);
+                Reverse((there, member.matched, Reverse(member.node)))
+            }),
+        }
+        let mut why = "there is no other voter".to_owned();
+        for MemberStanding { node, member, .. } in voters {
+            let peer = network::peer(node, &member);
+            match network::ask(&*self.transport, &peer, &Request::MayLead, SILENCE).await {
+                Ok(Answer::TakeOver { accepted: true }) => return self.hand_to(node, term, patience).await,
+                Ok(Answer::TakeOver { accepted: false }) => {
+                    why = format!("node {node} stands back until it is restarted");
+                }
+                Ok(Answer::Refused(told)) => why = format!("node {node} refuses: {told}"),
+                Ok(_) => why = format!("node {node} answers something else"),
+                Err(Unreached::NoWay(told) | Unreached::NoAnswer(told)) => {
+                    why = format!("node {node} is not reached: {told}");
+                }
+            }
+        }
+        Err(MembersError::Refused(why))
+    }
+
+    async fn hand_to(&self, to: u64, term: u64, patience: Duration) -> Result<(), MembersError> {
         let stopped = |_| MembersError::Stopped;
         self.raft.trigger().transfer_leader(to).await.map_err(stopped)?;
         match R::timeout(patience, self.leads_unlike(Some(term))).await {

@@ -10,9 +10,10 @@
 //!          3 pre-vote   as vote
 //!          4 take over  vote 17 of the leader, node u64, last id?
 //!          5 read index nothing
+//!          6 may lead   nothing
 //! answer   1 appended   0 up to id? | 1 conflict at id | 2 higher vote 17
 //!          2 voted      vote 17, granted u8, last id?
-//!          3 taken      u8
+//!          3 taken      u8; to 4 and 6
 //!          4 read index 0 lsn u64 | 1 not the leader, leader u64 (0 unknown)
 //!          5 refused    text (u16)
 //! ```
@@ -48,8 +49,14 @@ pub(crate) enum Request {
     Append(Append),
     Vote(Ballot),
     PreVote(Ballot),
-    TakeOver { from: Vote, to: u64, last: Option<LogId> },
+    TakeOver {
+        from: Vote,
+        to: u64,
+        last: Option<LogId>,
+    },
     ReadIndex,
+    /// Whether the node would take the lead if it were handed over.
+    MayLead,
 }
 
 /// Entries that follow `previous`, or none, to say that the leader is there.
@@ -130,6 +137,7 @@ impl Request {
                 id(&mut out, last.as_ref());
             }
             Request::ReadIndex => out.push(5),
+            Request::MayLead => out.push(6),
         }
         out
     }
@@ -147,6 +155,7 @@ impl Request {
                 last: read_id(&mut reader)?,
             },
             5 => Request::ReadIndex,
+            6 => Request::MayLead,
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         };
         reader.end()?;
@@ -159,7 +168,7 @@ impl Request {
             Request::Append(append) => Some(append.vote.leader_id.voted_for),
             Request::Vote(ballot) | Request::PreVote(ballot) => Some(ballot.vote.leader_id.voted_for),
             Request::TakeOver { from, .. } => Some(from.leader_id.voted_for),
-            Request::ReadIndex => None,
+            Request::ReadIndex | Request::MayLead => None,
         }
     }
 }
@@ -389,6 +398,7 @@ mod tests {
             ballot().prop_map(Request::PreVote),
             take_over,
             Just(Request::ReadIndex),
+            Just(Request::MayLead),
         ]
     }
 

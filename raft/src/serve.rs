@@ -61,6 +61,8 @@ impl<R: Runtime> Group<R> {
             }
             Request::Vote(ballot) => voted(raft.vote(asked::<R>(ballot)).await),
             Request::PreVote(ballot) => voted(raft.pre_vote(asked::<R>(ballot)).await),
+            Request::TakeOver { .. } if self.stands_back() => Answer::TakeOver { accepted: false },
+            Request::MayLead => Answer::TakeOver { accepted: !self.stands_back() },
             Request::TakeOver { from, to, last } => {
                 match raft.handle_transfer_leader(TransferLeaderRequest::new(from, to, last)).await {
                     Ok(result) => Answer::TakeOver { accepted: result.is_ok() },

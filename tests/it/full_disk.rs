@@ -91,16 +91,22 @@ fn insist_it_goes_on(node: &Node, first: u64) {
     });
 }
 
+/// A node whose disk ran full under load, and what it had acknowledged by then.
+fn filled(disk: &Lossy, start: &Start) -> (Node, Vec<Acked>) {
+    let node = start.ready();
+    let load = Load::start(node.address, CLIENTS, &Arc::new(AtomicU64::new(0)));
+    load.wait_for(100);
+    fill(disk);
+    submit_until_refused(&node, 1 << 40);
+    let acked = load.end();
+    (node, acked)
+}
+
 #[test]
 fn a_full_disk_refuses_before_the_record_and_reads_go_on() {
     let Some(disk) = mount() else { return };
     let start = on(&disk);
-    let node = start.ready();
-    let load = Load::start(node.address, CLIENTS, &Arc::new(AtomicU64::new(0)));
-    load.wait_for(100);
-    fill(&disk);
-    submit_until_refused(&node, 1 << 40);
-    let acked = load.end();
+    let (node, acked) = filled(&disk, &start);
     // What the load had asked room for is used or given back by now, and the last of it is taken here.
     let refused = submit_until_refused(&node, 2 << 40);
     insist_reads_only(&node, &acked);
@@ -128,12 +134,7 @@ fn a_full_disk_refuses_before_the_record_and_reads_go_on() {
 fn a_node_starts_on_a_full_disk_and_serves_what_it_has() {
     let Some(disk) = mount() else { return };
     let start = on(&disk);
-    let node = start.ready();
-    let load = Load::start(node.address, CLIENTS, &Arc::new(AtomicU64::new(0)));
-    load.wait_for(100);
-    fill(&disk);
-    submit_until_refused(&node, 1 << 40);
-    let acked = load.end();
+    let (node, acked) = filled(&disk, &start);
     node.kill();
     for life in 0..4 {
         // Not even the segment that was ready before can be made again.

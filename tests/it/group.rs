@@ -260,6 +260,32 @@ fn a_learner_is_taken_in_promoted_and_removed() {
 }
 
 #[test]
+fn a_drained_node_leads_no_more_until_it_is_started_again() {
+    let mut group = Group::of(3);
+    // The first node is the one that `cluster` asks.
+    if group.leader() != 1 {
+        assert_eq!(group.cluster(&["transfer", "1"]).code, Some(0));
+    }
+    assert_eq!(group.leader(), 1);
+    let load = Load::start(group.nodes[&1].address, 4, &Arc::new(AtomicU64::new(0)));
+    load.wait_for(50);
+    let said = group.cluster(&["drain"]);
+    assert_eq!(said.code, Some(0), "{}", said.all());
+    assert_ne!(group.leader(), 1);
+    load.wait_for(load.count() + 50);
+    let said = group.cluster(&["transfer", "1"]);
+    assert_ne!(said.code, Some(0), "it stood back: {}", said.all());
+    assert_ne!(group.leader(), 1);
+    let acked = load.end();
+    group.nodes.remove(&1).expect("it runs").stop();
+    group.start(1);
+    let said = group.cluster(&["transfer", "1"]);
+    assert_eq!(said.code, Some(0), "{}", said.all());
+    assert_eq!(group.leader(), 1);
+    group.insist_sound(&acked);
+}
+
+#[test]
 fn strangers_are_refused_and_told_why() {
     let group = Group::new(3);
     // Without the group's keys it could judge nothing.

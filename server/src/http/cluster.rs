@@ -67,12 +67,10 @@ fn authorise(node: &Node, headers: &HeaderMap) -> Result<(), Problem> {
 pub(super) async fn show(node: &Arc<Node>, headers: &HeaderMap) -> Result<Reply, Problem> {
     authorise(node, headers)?;
     let ask = ask(b"{\"do\":\"show\"}".to_vec());
-    let group = elsewhere::ask_leader(node, &ask).await;
-    let group = match &group {
-        Ok(reply) => serde_json::from_slice(&reply.body).unwrap_or(Value::Null),
-        // Without a leader what this node knows is better than nothing.
-        Err(_) => group_of(node),
-    };
+    let told = elsewhere::ask_leader(node, &ask).await.ok().filter(|reply| reply.status == 200);
+    // Without a leader that answers, what this node knows is better than nothing.
+    let group = told.and_then(|reply| serde_json::from_slice(&reply.body).ok());
+    let group = group.unwrap_or_else(|| group_of(node));
     let document = json!({ "asked": asked(node), "group": group });
     Ok(Reply::new(200, JSON, format!("{document}\n")))
 }
