@@ -12,6 +12,7 @@ use engine::limits::BLOCK;
 use engine::log::Lsn;
 
 use crate::damage::{Damage, Flaw};
+use crate::frame::Frame;
 use crate::recover::{Found, State, Verdict, decide};
 use crate::segment::{BlockFlaw, Footer, SegmentHeader, segment_name};
 use crate::source::{Source, WINDOW, Windowed};
@@ -53,7 +54,20 @@ impl From<io::Error> for CheckError {
 /// # Errors
 /// [`CheckError`].
 pub fn check_sealed(dir: &Path, number: u64) -> Result<Footer, CheckError> {
-    check(&File::open(dir.join(segment_name(number)))?, number, &mut |_| Ok(()))
+    check_sealed_with(dir, number, &mut |_, _| {})
+}
+
+/// The same, and `each` sees every frame with its offset, voided ones included. What it saw counts only if the check
+/// comes to "whole".
+///
+/// # Errors
+/// [`CheckError`].
+pub fn check_sealed_with(
+    dir: &Path,
+    number: u64,
+    each: &mut dyn FnMut(u64, &Frame<'_>),
+) -> Result<Footer, CheckError> {
+    check(&File::open(dir.join(segment_name(number)))?, number, &mut |_| Ok(()), each)
 }
 
 /// The same beside a running log: `pace` is told of every so many bytes before they are read, and may wait, or end the
@@ -73,7 +87,7 @@ pub fn check_sealed_paced(
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
     };
     uncache();
-    let checked = check(&file, number, pace);
+    let checked = check(&file, number, pace, &mut |_, _| {});
     uncache();
     checked
 }
@@ -82,6 +96,7 @@ fn check(
     file: &File,
     number: u64,
     pace: &mut dyn FnMut(usize) -> io::Result<()>,
+    each: &mut dyn FnMut(u64, &Frame<'_>),
 ) -> Result<Footer, CheckError> {
     let length = file.metadata()?.len();
     let source = Windowed::new(WINDOW, |offset, buf: &mut [u8]| {
@@ -89,7 +104,7 @@ fn check(
         pace(wanted)?;
         file.read_exact_at(&mut buf[..wanted], offset).map(|()| wanted)
     });
-    check_source(source, length, number)
+    check_source(source, length, number, each)
 }
 
 /// The same for a segment in memory.
@@ -97,10 +112,15 @@ fn check(
 /// # Errors
 /// [`CheckError`].
 pub fn check_sealed_bytes(bytes: &[u8], number: u64) -> Result<Footer, CheckError> {
-    check_source(bytes, bytes.len() as u64, number)
+    check_source(bytes, bytes.len() as u64, number, &mut |_, _| {})
 }
 
-fn check_source(mut source: impl Source, length: u64, number: u64) -> Result<Footer, CheckError> {
+fn check_source(
+    mut source: impl Source,
+    length: u64,
+    number: u64,
+    each: &mut dyn FnMut(u64, &Frame<'_>),
+) -> Result<Footer, CheckError> {
     let damaged = |flaw: Flaw| CheckError::Damaged(flaw.in_segment(number, Lsn::ZERO));
     let block_damaged = |at: u64| {
         move |flaw: BlockFlaw| match flaw {
@@ -126,7 +146,11 @@ fn check_source(mut source: impl Source, length: u64, number: u64) -> Result<Foo
 
     let mut walk = Walk::new(&header, Lsn::ZERO, Chain::Whole);
     let here = loop {
-        match walk.step(&mut source, &mut |_, _, _| Ok::<(), std::convert::Infallible>(())) {
+        let step = walk.step(&mut source, &mut |_, offset, frame| {
+            each(offset, frame);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        match step {
             Ok(crate::walk::Here::Batch(_)) => {}
             Ok(here) => break here,
             Err(Stop::Io(error)) => return Err(error.into()),

@@ -44,7 +44,7 @@ mod walk;
 
 pub use batch::{BATCH_HEADER, BATCH_MAX};
 pub use buffer::BlockBuf;
-pub use check::{CheckError, check_sealed, check_sealed_bytes, check_sealed_paced};
+pub use check::{CheckError, check_sealed, check_sealed_bytes, check_sealed_paced, check_sealed_with};
 pub use choose::{AnyDisk, Backend, Prefer};
 pub use damage::Damage;
 pub use disk::{Completion, Counters, Disk, FileId, Map, Slot};

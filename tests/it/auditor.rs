@@ -153,6 +153,25 @@ fn a_log_that_does_not_continue_a_saved_checkpoint_has_an_exit_code_of_its_own()
     assert_eq!(tools::verify(&fork).code, Some(0), "by itself the other history is sound");
 }
 
+/// The only file below `dir` with such a name.
+fn find(dir: &Path, suffix: &str) -> PathBuf {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in
+            std::fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path())
+        {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if text(&entry).ends_with(suffix) {
+                found.push(entry);
+            }
+        }
+    }
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
 fn first_segment(data: &Path) -> PathBuf {
     data.join("log/00000000000000000001.seg")
 }
@@ -237,4 +256,63 @@ fn an_escalated_outcome_is_shown_as_such() {
     node.stop();
     let said = tools::worm(&["get", text(directory.path()), &wrong.id]);
     assert!(said.code == Some(0) && said.out.contains("outcome   rejected, reason "), "{}", said.all());
+}
+
+/// `--depth leaves` accepts what a node wrote, and names the place of an edited line, a line that was taken out, and a
+/// checkpoint that was moved.
+#[test]
+fn lines_are_held_against_the_checkpoints_without_judging_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = directory.path();
+    let node = Start::on(data).ready();
+    covered(&node, &fill(&node, 0, 300), 0);
+    covered(&node, &fill(&node, 5_000, 300), 0);
+    node.stop();
+    let verify = |depth: &str| tools::worm(&["verify", text(data), "--depth", depth]);
+    let said = verify("leaves");
+    assert_eq!(said.code, Some(0), "{}", said.all());
+    for words in [
+        "lines hashed",
+        "checkpoints agree with the lines, all signed",
+        "not checked",
+        "no submission was judged",
+    ] {
+        assert!(said.out.contains(words), "{words} in {}", said.all());
+    }
+    assert!(!said.out.contains("intact: every"), "{}", said.all());
+    assert_eq!(verify("bytes").code, Some(0), "{}", verify("bytes").all());
+
+    let file = find(&data.join("worm"), ".jsonl");
+    let lines = std::fs::read_to_string(&file).expect("lines");
+    let refused = |changed: &str| {
+        std::fs::write(&file, changed).expect("written");
+        let said = verify("leaves");
+        assert_eq!(said.code, Some(2), "{}", said.all());
+        assert!(said.out.contains("leaves") && said.out.contains("FAIL"), "{}", said.all());
+        assert!(said.out.contains(".jsonl, offset 0x"), "{}", said.all());
+        let difference = json(&tools::worm(&["verify", text(data), "--depth", "leaves", "--json"]));
+        let difference = &difference["data"]["worm_difference"];
+        let between =
+            difference["from"].as_u64().expect("an entry")..=difference["to"].as_u64().expect("an entry");
+        std::fs::write(&file, &lines).expect("written");
+        between
+    };
+    let edited = lines.replacen("\"outcome\":\"accepted\"", "\"outcome\":\"rejected\"", 1);
+    let nth =
+        lines.lines().position(|line| line.contains("\"outcome\":\"accepted\"")).expect("an outcome") as u64;
+    assert!(refused(&edited).contains(&nth));
+    let dropped: String =
+        lines.split_inclusive('\n').enumerate().filter(|(n, _)| *n != 9).map(|(_, line)| line).collect();
+    assert!(refused(&dropped).contains(&9));
+    assert_eq!(verify("leaves").code, Some(0));
+
+    // The same signed text over another size.
+    let checkpoint = data.join("tlog/default/checkpoint");
+    let good = std::fs::read_to_string(&checkpoint).expect("a checkpoint");
+    let size = good.lines().nth(1).expect("a size");
+    let moved = good.replacen(size, &(size.parse::<u64>().expect("a number") - 1).to_string(), 1);
+    std::fs::write(&checkpoint, moved).expect("written");
+    let said = verify("leaves");
+    assert_eq!(said.code, Some(2), "{}", said.all());
+    assert!(said.out.contains("says root"), "{}", said.all());
 }

@@ -86,6 +86,27 @@ impl Record {
     }
 }
 
+/// Hands the signed notes of a record's [`Event::Checkpoint`]s to `each`, in order, without decoding the other events.
+///
+/// # Errors
+/// As [`Record::decode`], as far as it had to be read.
+pub fn checkpoint_notes(record: &[u8], mut each: impl FnMut(Vec<u8>)) -> Result<(), DecodeError> {
+    let mut reader = Reader::new(record);
+    if reader.u8("record tag")? != tag::EVENTS {
+        return Ok(());
+    }
+    reader.u64("leader")?;
+    for _ in 0..reader.u16("count")? {
+        let event = reader.bytes32(EVENT_MAX, "event")?;
+        if event.first() == Some(&super::tag::CHECKPOINT)
+            && let Event::Checkpoint(note) = Event::decode(event)?
+        {
+            each(note);
+        }
+    }
+    reader.end()
+}
+
 /// Appends a record of events without taking the events.
 ///
 /// # Panics

@@ -5,6 +5,7 @@
 //! it; proofs are made from such stored hashes through [`Hashes`].
 
 mod proof;
+mod range;
 pub mod tiles;
 
 use alloc::vec::Vec;
@@ -17,6 +18,7 @@ pub use proof::{
     Hashes, MemHashes, ProofError, VerifyError, consistency_proof, inclusion_proof, root_at,
     verify_consistency, verify_inclusion,
 };
+pub use range::Range;
 
 /// Root of the tree without leaves: SHA-256 of nothing.
 pub const EMPTY_ROOT: Digest = Digest([
@@ -103,6 +105,25 @@ impl Tree {
         self.size = index.checked_add(1).expect("a tree has room for another leaf");
         assert_eq!(self.edge.len(), self.size.count_ones() as usize, "T1: the edge matches the size");
         index
+    }
+
+    /// Appends `2^level` leaves at once by the root over them, which somebody else computed.
+    ///
+    /// # Panics
+    /// Unless they begin at a multiple of their number: the root of any others is no node of this tree. And where
+    /// the tree has no room for them.
+    pub fn append_subtree(&mut self, level: u8, root: Digest) {
+        let leaves = 1_u64.checked_shl(level.into()).expect("a subtree is smaller than the largest tree");
+        assert!(self.size.is_multiple_of(leaves), "T1: a subtree begins where a node of its level begins");
+        let (mut node, mut above) = (root, level);
+        while self.size >> above & 1 == 1 {
+            let left = self.edge.pop().expect("T1: each set bit of the size has a subtree on the edge");
+            node = node_hash(&left, &node);
+            above += 1;
+        }
+        self.edge.push(node);
+        self.size = self.size.checked_add(leaves).expect("a tree has room for more leaves");
+        assert_eq!(self.edge.len(), self.size.count_ones() as usize, "T1: the edge matches the size");
     }
 
     /// Root over all leaves.

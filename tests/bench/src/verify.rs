@@ -130,18 +130,10 @@ fn row(what: String, pair: &Pair, unit: &str, reference: &str, bound: Bound) -> 
 }
 
 /// `worm verify` on `dir`: records a second, and its greatest resident size.
-fn verify(
-    context: &Context,
-    dir: &Path,
-    records: usize,
-    threads: usize,
-    bytes_only: bool,
-) -> io::Result<Sample> {
+fn verify(context: &Context, dir: &Path, records: usize, threads: usize, depth: &str) -> io::Result<Sample> {
     let mut command = Command::new(context.binaries.join("worm"));
-    command.args(["verify", "--json", "--threads", &threads.to_string()]).arg("--scratch").arg(&context.dir);
-    if bytes_only {
-        command.arg("--bytes-only");
-    }
+    command.args(["verify", "--json", "--threads", &threads.to_string(), "--depth", depth]);
+    command.arg("--scratch").arg(&context.dir);
     let (seconds, resident) = timed(command.arg(dir))?;
     Ok(Sample::new(records as f64 / seconds).with("resident MiB", resident / 1048576.0))
 }
@@ -162,57 +154,65 @@ fn measure(context: &Context) -> io::Result<Vec<Row>> {
     };
     // A quarter first, to see whether memory grows with the log.
     fill(records / 4)?;
-    let small = verify(context, &dir, records / 4, 1, false)?;
+    let quarter = |depth: &str| verify(context, &dir, records / 4, 1, depth);
+    let (small_leaves, small_all) = (quarter("leaves")?, quarter("all")?);
     fill(records - records / 4)?;
     let segments = files(&dir, ".seg")?;
     let worm = files(&dir, ".jsonl")?;
     let bytes: u64 = segments.iter().map(|p| Ok(std::fs::metadata(p)?.len())).sum::<io::Result<u64>>()?;
     let cores = std::thread::available_parallelism()?.get();
+    let many = format!("{cores} cores");
 
     let mut rows = Vec::new();
     let in_bytes = |sample: Sample| Sample { value: sample.value / records as f64 * bytes as f64, ..sample };
-    let ours = |threads: usize, bytes_only: bool| verify(context, &dir, records, threads, bytes_only);
-    let pair = alternate(context.runs, || ours(1, true).map(in_bytes), || blake3_loop(&segments, true))?;
-    let bound = Bound::AtLeast { floor: 0.85, moonshot: None };
+    let ours = |threads: usize, depth: &str| verify(context, &dir, records, threads, depth);
+    let pair = alternate(context.runs, || ours(1, "bytes").map(in_bytes), || blake3_loop(&segments, true))?;
+    let what = "worm verify, bytes only, one core".to_owned();
     rows.push(row(
-        "worm verify, bytes only, one core".into(),
+        what,
         &pair,
         "B/s",
         "BLAKE3 in 64 KiB blocks",
-        bound,
+        Bound::AtLeast { floor: 0.85, moonshot: None },
     ));
-    let cold = || drop_cache(&segments).and_then(|()| ours(cores, true)).map(in_bytes);
+    let cold = || drop_cache(&segments).and_then(|()| ours(cores, "bytes")).map(in_bytes);
     let pair =
         alternate(context.runs, cold, || drop_cache(&segments).and_then(|()| blake3_loop(&segments, false)))?;
-    rows.push(row(
-        "worm verify, bytes only, cold, all cores".into(),
-        &pair,
-        "B/s",
-        "reading alone",
-        Bound::Told,
-    ));
-    let pair = alternate(context.runs, || ours(1, false), || sha2_loop(&worm))?;
-    let what = "worm verify, bytes, leaves and roots, one core".to_owned();
-    rows.push(row(what, &pair, "leaves/s", "sha2 over the same leaves", at_least(0.85, 1.5)));
-    let resident = |samples: &[Sample]| median(samples.iter().map(|s| s.extra[0].1));
-    let growth = resident(&pair.ours) / small.extra[0].1;
-    rows.push(Row {
+    let what = "worm verify, bytes only, cold, all cores".to_owned();
+    rows.push(row(what, &pair, "B/s", "reading alone", Bound::Told));
+    for (depth, what, small, bound) in [
+        ("leaves", "bytes, leaves and roots", small_leaves, at_least(0.85, 1.5)),
+        ("all", "everything judged again", small_all, Bound::Told),
+    ] {
+        let pair = alternate(context.runs, || ours(1, depth), || sha2_loop(&worm))?;
+        let title = format!("worm verify, {what}, one core");
+        rows.push(row(title, &pair, "leaves/s", "sha2 over the same leaves", bound));
+        rows.push(memory(what, records, &pair.ours, &small));
+        let pair = alternate(context.runs, || ours(cores, depth), || ours(1, depth))?;
+        let bound = if cores == 2 { Bound::AtLeast { floor: 1.8, moonshot: None } } else { Bound::Told };
+        rows.push(row(format!("worm verify, {what}, {many}"), &pair, "leaves/s", "one core", bound));
+    }
+    let pair = alternate(context.runs, || ours(cores, "bytes"), || ours(1, "bytes"))?;
+    rows.push(row(format!("worm verify, bytes only, {many}"), &pair, "leaves/s", "one core", Bound::Told));
+    remove(&dir)?;
+    Ok(rows)
+}
+
+/// How memory grows with the log.
+fn memory(what: &str, records: usize, ours: &[Sample], small: &Sample) -> Row {
+    let resident = median(ours.iter().map(|s| s.extra[0].1));
+    Row {
         id: "P12",
         what: format!(
-            "worm verify, memory at {} records over memory at a quarter of them",
+            "worm verify, {what}, memory at {} records over memory at a quarter of them",
             figure(records as f64)
         ),
-        ours: format!("{} MiB", figure(resident(&pair.ours))),
+        ours: format!("{} MiB", figure(resident)),
         reference: format!("{} MiB", figure(small.extra[0].1)),
-        value: growth,
+        value: resident / small.extra[0].1,
         bound: Bound::AtMost { floor: 1.25, moonshot: None },
         command: command("P12"),
         notes: Vec::new(),
         refused: None,
-    });
-    let pair = alternate(context.runs, || ours(cores, false), || ours(1, false))?;
-    let bound = if cores == 2 { Bound::AtLeast { floor: 1.8, moonshot: None } } else { Bound::Told };
-    rows.push(row(format!("worm verify on {cores} cores"), &pair, "leaves/s", "one core", bound));
-    remove(&dir)?;
-    Ok(rows)
+    }
 }

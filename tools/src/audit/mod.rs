@@ -10,6 +10,7 @@
 pub mod fold;
 pub mod home;
 pub mod judges;
+pub mod notes;
 pub mod quiet;
 pub mod resolve;
 pub mod snapshot;

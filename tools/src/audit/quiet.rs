@@ -2,39 +2,25 @@
 //!
 //! Opening a log on it asks the very code that a node recovers with whether the log would open, and where not.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use segments::{Completion, Counters, Disk, FileId, Map, Slot};
-
-/// How many bytes were read so far.
-#[derive(Debug, Default)]
-pub struct Progress(pub Cell<u64>);
 
 /// The read side of a log's directory.
 pub struct QuietDisk {
     dir: PathBuf,
     files: Vec<Option<File>>,
     buffers: Vec<Vec<u8>>,
-    progress: Rc<Progress>,
 }
 
 impl QuietDisk {
     /// Reads `dir`, which nobody needs to hold.
     #[must_use]
-    pub fn new(dir: &Path) -> (QuietDisk, Rc<Progress>) {
-        let progress = Rc::new(Progress::default());
-        let disk = QuietDisk {
-            dir: dir.to_owned(),
-            files: Vec::new(),
-            buffers: Vec::new(),
-            progress: progress.clone(),
-        };
-        (disk, progress)
+    pub fn new(dir: &Path) -> QuietDisk {
+        QuietDisk { dir: dir.to_owned(), files: Vec::new(), buffers: Vec::new() }
     }
 
     fn file(&self, file: FileId) -> io::Result<&File> {
@@ -74,7 +60,6 @@ impl Disk for QuietDisk {
                 Err(error) => return Err(error),
             }
         }
-        self.progress.0.set(self.progress.0.get() + filled as u64);
         Ok(filled)
     }
 

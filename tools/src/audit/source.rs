@@ -1,5 +1,6 @@
 //! The segments of a log, as an auditor reads them: every byte against its own sums, then record by record.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -7,9 +8,11 @@ use std::time::Duration;
 
 use engine::log::Lsn;
 use segments::{
-    CheckError, Damage, Log, OpenError, Options, Recovery, Scan, ScanError, check_sealed, segment_name,
+    CheckError, Damage, Footer, Log, OpenError, Options, Recovery, Scan, ScanError, check_sealed_with,
+    segment_name,
 };
 
+use super::notes::Notes;
 use super::quiet::QuietDisk;
 use super::resolve::{Each, Resolver, Tail};
 use super::{Place, Wrong};
@@ -48,6 +51,15 @@ pub struct LogFiles {
     scan: Scan,
     /// Where each segment begins, counted over all of them, and last their whole length.
     starts: Vec<u64>,
+}
+
+/// What recovery says of the log, and the notes it came by.
+type Opened = (Result<Recovery, OpenError>, Notes);
+
+/// What became of one segment.
+struct Checked {
+    footer: Result<Footer, CheckError>,
+    notes: Notes,
 }
 
 fn fault(dir: &Path, error: &OpenError) -> Faulty {
@@ -108,45 +120,64 @@ impl LogFiles {
         start + place.offset
     }
 
-    /// Every segment against its own sums, sealed ones on so many threads, then how they follow each other and the
-    /// open one. `done` hears how many bytes more were read.
+    /// Every segment against its own sums, on so many threads, and how they follow each other. `notes` takes up the
+    /// checkpoints that count, in log order; `done` hears how many bytes more were read.
     ///
     /// # Errors
     /// [`Faulty`]: of several the one in the lowest segment.
-    pub fn check(&self, threads: usize, done: &mut dyn FnMut(u64)) -> Result<Bytes, Faulty> {
-        let (opened, read) = self.opened();
-        done(read);
+    pub fn check(
+        &self,
+        threads: usize,
+        mut notes: Option<&mut Notes>,
+        done: &mut dyn FnMut(u64),
+    ) -> Result<Bytes, Faulty> {
+        let known = self.scan.sealed();
+        let (opened, mut checked) = self.check_all(known, threads, notes.is_some(), done);
+        let (opened, mut end) = opened;
         // Where the log as a whole is broken, look at what stands before that place: the first damage is named.
         let last = match &opened {
             Ok(recovery) => recovery.sealed,
             Err(OpenError::Corrupt(damage)) => damage.segment.saturating_sub(1).min(self.segments()),
             Err(_) => 0,
         };
-        let (frames, first) = self.check_sealed(last, threads, done);
-        match (first, opened) {
-            (Some((_, CheckError::Damaged(damage))), _) => Err(Faulty::Damaged(damage)),
-            (Some((number, CheckError::Io(error))), _) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(Faulty::Missing(format!("segment {number} is missing")))
+        for number in known + 1..=last {
+            // Sealed since, or not sealed any more as far as the manifest goes.
+            checked.insert(number, self.check_one(number, notes.is_some()));
+        }
+        let mut frames = 0;
+        for (number, checked) in checked.range_mut(..=last) {
+            match &mut checked.footer {
+                Ok(footer) => frames += footer.frames,
+                // Full, and its footer not written yet: the log as a whole was asked about it.
+                Err(CheckError::NotSealed) => {}
+                Err(_) => return Err(self.unsound(*number, checked)),
             }
-            (Some((number, error)), _) => {
-                Err(Faulty::Unusable(Fault::read(&self.dir.join(segment_name(number)), error)))
+            if let Some(notes) = &mut notes {
+                notes.append(&mut checked.notes);
             }
-            (None, Err(error)) => Err(faulty(&self.dir, error)),
-            (None, Ok(recovery)) => {
-                let torn = recovery.torn.map(|torn| {
-                    format!(
-                        "a tail of {} bytes at offset {:#x} of segment {} was being written when the node stopped; nobody \
-                         was promised it",
-                        torn.erased, torn.offset, torn.segment
-                    )
-                });
-                Ok(Bytes {
-                    frames: frames + recovery.frames,
-                    sealed: recovery.sealed,
-                    bytes: self.bytes(),
-                    torn,
-                })
+        }
+        let recovery = opened.map_err(|error| faulty(&self.dir, error))?;
+        if let Some(notes) = &mut notes {
+            notes.append(&mut end);
+        }
+        let torn = recovery.torn.map(|torn| {
+            format!(
+                "a tail of {} bytes at offset {:#x} of segment {} was being written when the node stopped; nobody \
+                 was promised it",
+                torn.erased, torn.offset, torn.segment
+            )
+        });
+        Ok(Bytes { frames: frames + recovery.frames, sealed: recovery.sealed, bytes: self.bytes(), torn })
+    }
+
+    fn unsound(&self, number: u64, checked: &mut Checked) -> Faulty {
+        match std::mem::replace(&mut checked.footer, Err(CheckError::NotSealed)) {
+            Err(CheckError::Damaged(damage)) => Faulty::Damaged(damage),
+            Err(CheckError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                Faulty::Missing(format!("segment {number} is missing"))
             }
+            Err(error) => Faulty::Unusable(Fault::read(&self.dir.join(segment_name(number)), error)),
+            Ok(_) => unreachable!("asked only about segments that are not whole"),
         }
     }
 
@@ -156,67 +187,88 @@ impl LogFiles {
     /// # Errors
     /// [`Faulty`].
     pub fn check_end(&self) -> Result<(), Faulty> {
-        self.opened().0.map(|_| ()).map_err(|error| faulty(&self.dir, error))
+        self.opened(false).0.map(|_| ()).map_err(|error| faulty(&self.dir, error))
     }
 
-    /// The log as recovery finds it, with nothing written, and how many bytes were read.
-    fn opened(&self) -> (Result<Recovery, OpenError>, u64) {
+    /// The log as recovery finds it, with nothing written, and the notes in the segments that are not sealed.
+    fn opened(&self, keep: bool) -> (Result<Recovery, OpenError>, Notes) {
         // A running node appends meanwhile, and what is read of its tail may be half of a write: look again before
         // calling it damage.
         let mut options = Options::new(self.scan.identity().clone());
         options.replay_from = Lsn(u64::MAX);
         let mut tries = 0;
         loop {
-            let (disk, progress) = QuietDisk::new(&self.dir);
-            let nothing = |_: &segments::Frame<'_>| Ok::<(), std::convert::Infallible>(());
+            let mut notes = Notes::default();
+            let each = |frame: &segments::Frame<'_>| {
+                if keep {
+                    notes.frame(frame);
+                }
+                Ok::<(), std::convert::Infallible>(())
+            };
             tries += 1;
-            match Log::open(disk, &options, nothing) {
+            match Log::open(QuietDisk::new(&self.dir), &options, each) {
                 Err(OpenError::Corrupt(damage)) if damage.segment >= self.segments() && tries < 5 => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
-                Err(error) => return (Err(error), 0),
-                Ok((_, recovery)) => return (Ok(recovery), progress.0.get()),
+                result => return (result.map(|(_, recovery)| recovery), notes),
             }
         }
     }
 
-    /// Every byte of the segments 1 to `last`: frames in those that are whole, and the first that is not.
-    fn check_sealed(
+    fn check_one(&self, number: u64, keep: bool) -> Checked {
+        let mut notes = Notes::default();
+        let footer = check_sealed_with(&self.dir, number, &mut |_, frame| {
+            if keep {
+                notes.frame(frame);
+            }
+        });
+        Checked { footer, notes }
+    }
+
+    /// The log as recovery finds it, and every byte of the segments 1 to `sealed`: each thread takes the next piece of
+    /// work when it has time.
+    fn check_all(
         &self,
-        last: u64,
+        sealed: u64,
         threads: usize,
+        keep: bool,
         done: &mut dyn FnMut(u64),
-    ) -> (u64, Option<(u64, CheckError)>) {
-        let next = AtomicU64::new(1);
+    ) -> (Opened, BTreeMap<u64, Checked>) {
+        enum Part {
+            End(Opened),
+            Segment(u64, Checked),
+        }
+        let next = AtomicU64::new(0);
         let (sender, results) = mpsc::channel();
-        let (mut frames, mut first): (u64, Option<(u64, CheckError)>) = (0, None);
+        let (mut end, mut checked) = (None, BTreeMap::new());
         std::thread::scope(|scope| {
-            for _ in 0..(threads as u64).min(last) {
+            for _ in 0..(threads as u64).min(sealed + 1) {
                 let (sender, next) = (sender.clone(), &next);
                 scope.spawn(move || {
                     loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number > last || sender.send((number, check_sealed(&self.dir, number))).is_err() {
+                        let part = match next.fetch_add(1, Ordering::Relaxed) {
+                            0 => Part::End(self.opened(keep)),
+                            number if number <= sealed => Part::Segment(number, self.check_one(number, keep)),
+                            _ => return,
+                        };
+                        if sender.send(part).is_err() {
                             return;
                         }
                     }
                 });
             }
             drop(sender);
-            for (number, result) in results {
+            for part in results {
                 done(self.bytes() / self.segments());
-                match result {
-                    Ok(footer) => frames += footer.frames,
-                    // Full, and its footer not written yet: the log as a whole was asked about it.
-                    Err(CheckError::NotSealed) => {}
-                    Err(error) if first.as_ref().is_none_or(|(have, _)| number < *have) => {
-                        first = Some((number, error));
+                match part {
+                    Part::End(opened) => end = Some(opened),
+                    Part::Segment(number, result) => {
+                        checked.insert(number, result);
                     }
-                    Err(_) => {}
                 }
             }
         });
-        (frames, first)
+        (end.expect("the end is the first piece of work"), checked)
     }
 
     /// Every record that counts, in order; returns what is at the end.

@@ -6,6 +6,7 @@ pub mod export;
 pub mod find;
 pub mod lines;
 pub mod prove;
+pub mod roots;
 pub mod tamper;
 pub mod tree;
 pub mod verify;

@@ -9,6 +9,12 @@
 //! 4. log on itself: every logged `Attested` and `Checkpoint` against what was computed
 //! 5. WORM files: every line against the leaf it must be
 //! 6. checkpoints: the published one, its signature, and a saved one
+//!
+//! `--depth bytes` stops after 2. `--depth leaves` leaves out what judges and folds: the lines of the WORM files are
+//! hashed into the tree, and its roots are held against every checkpoint (`leaves`). The report says what was not looked at.
+
+mod args;
+mod leaves;
 
 use std::path::PathBuf;
 
@@ -20,86 +26,14 @@ use serde_json::{Value, json};
 
 use super::compare::{Broken, Compare, Worm};
 use crate::audit::fold::{Counts, Fold};
-use crate::audit::home::{Home, HomeArgs, Kek, read_checkpoint, read_vkey};
+use crate::audit::home::{Home, Kek, read_checkpoint, read_vkey};
 use crate::audit::judges::Source;
+use crate::audit::notes::Notes;
 use crate::audit::source::{Bytes, Faulty, LogFiles};
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::{Ui, Unit, bytes, thousands};
 
-/// Checks a log from its first byte to its newest checkpoint
-///
-/// Needs no secret and no network. Exit codes: 0 all holds, 1 usage or input/output, 2 tampered, 3 data missing,
-/// 5 inconsistent with the saved checkpoint.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    #[command(flatten)]
-    /// The data directory.
-    pub home: HomeArgs,
-    /// A checkpoint kept from an earlier visit: the log must continue it
-    #[arg(long, value_name = "FILE")]
-    pub checkpoint: Option<PathBuf>,
-    /// The log's public key, or a file that holds it [default: keys/log.vkey of the directory]
-    #[arg(long, value_name = "KEY")]
-    pub vkey: Option<String>,
-    /// Count the entries from this time on (the whole log is checked all the same): 2026-10-01 or RFC 3339
-    #[arg(long, value_name = "TIME", value_parser = parse_from)]
-    pub from: Option<u64>,
-    /// Count the entries up to this time
-    #[arg(long, value_name = "TIME", value_parser = parse_to)]
-    pub to: Option<u64>,
-    /// Check HMAC signatures, too, with the node's key-encryption key
-    #[arg(long, value_name = "FILE")]
-    pub kek: Option<PathBuf>,
-    /// Stop after the bytes: do not decode and fold
-    #[arg(long)]
-    pub bytes_only: bool,
-    /// Threads [default: one for each core]
-    #[arg(long)]
-    pub threads: Option<usize>,
-    /// Folder for the index while it is built [default: the system's folder for temporary files]
-    #[arg(long, value_name = "DIR")]
-    pub scratch: Option<PathBuf>,
-}
-
-impl Args {
-    /// The arguments of `worm verify DIR`.
-    #[must_use]
-    pub fn of(dir: &std::path::Path) -> Args {
-        Args {
-            home: HomeArgs::of(dir),
-            checkpoint: None,
-            vkey: None,
-            from: None,
-            to: None,
-            kek: None,
-            bytes_only: false,
-            threads: None,
-            scratch: None,
-        }
-    }
-}
-
-fn parse_from(text: &str) -> Result<u64, String> {
-    parse_time(text, false)
-}
-
-fn parse_to(text: &str) -> Result<u64, String> {
-    parse_time(text, true)
-}
-
-/// A day means its first or last millisecond.
-fn parse_time(text: &str, end: bool) -> Result<u64, String> {
-    let milliseconds = if let Ok(day) = text.parse::<jiff::civil::Date>() {
-        let day = if end { day.tomorrow().map_err(|error| error.to_string())? } else { day };
-        let start = day.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| error.to_string())?;
-        start.timestamp().as_millisecond() - i64::from(end)
-    } else {
-        let stamp: jiff::Timestamp =
-            text.parse().map_err(|_| "a time is 2026-10-01 or 2026-10-01T12:00:00Z")?;
-        stamp.as_millisecond()
-    };
-    u64::try_from(milliseconds).map_err(|_| "times before 1970 do not occur".to_owned())
-}
+pub use args::{Args, Depth};
 
 /// What the stages found out for those behind them.
 struct Run<'a> {
@@ -115,6 +49,10 @@ struct Run<'a> {
 /// # Errors
 /// Arguments or files that cannot be used. What does not hold is a result, with its exit code.
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
+    if let Some((flag, depth)) = args.contradiction() {
+        let why = "this depth does not look at what it is about";
+        return Err(Fault::new("these flags contradict each other", flag, why, format!("--depth {depth}")));
+    }
     let home = Home::open(&args.home)?;
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
@@ -129,10 +67,15 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         Some(log) => log,
         None => return Ok(run.end()),
     };
-    if !run.bytes(&log)? || args.bytes_only {
+    let mut notes = (args.depth == Depth::Leaves).then(Notes::default);
+    if !run.bytes(&log, notes.as_mut())? {
         return Ok(run.end());
     }
-    run.meaning(&log, vkey.as_ref(), saved.as_ref())?;
+    match args.depth {
+        Depth::Bytes => {}
+        Depth::Leaves => run.leaves(&log, &notes.unwrap_or_default(), vkey.as_ref(), saved.as_ref())?,
+        Depth::All => run.meaning(&log, vkey.as_ref(), saved.as_ref())?,
+    }
     Ok(run.end())
 }
 
@@ -189,9 +132,9 @@ impl Run<'_> {
         }
     }
 
-    fn bytes(&mut self, log: &LogFiles) -> Result<bool, Fault> {
+    fn bytes(&mut self, log: &LogFiles, notes: Option<&mut Notes>) -> Result<bool, Fault> {
         let mut progress = self.ui.progress("bytes  ", log.bytes(), Unit::Bytes);
-        let result = log.check(self.threads, &mut |count| progress.add(count));
+        let result = log.check(self.threads, notes, &mut |count| progress.add(count));
         progress.finish();
         match result {
             Err(faulty) => {
@@ -384,22 +327,39 @@ impl Run<'_> {
                 self.report.check(name, State::Warn, detail);
                 continue;
             }
-            match vkey.map(|vkey| signed.verify(vkey)) {
-                Some(Err(error)) => self.fail(name, exit, format!("over {size} entries: {error}")),
-                signed_by => {
-                    let (state, by) = match signed_by {
-                        Some(_) => (State::Ok, "signed by the log's key"),
-                        None => (State::Warn, "its signature was not checked: give --vkey"),
-                    };
-                    let word = if who == "saved" { "continues your checkpoint" } else { "published" };
-                    self.report.check(
-                        name,
-                        state,
-                        format!("{word} over {size} entries, root {}, {by}", checkpoint.root),
-                    );
-                }
+            self.signed(name, exit, signed, vkey);
+        }
+        self.no_more(published);
+    }
+
+    /// The root holds: is it signed?
+    fn signed(
+        &mut self,
+        name: &str,
+        exit: Exit,
+        signed: &engine::checkpoint::Signed,
+        vkey: Option<&Verifier>,
+    ) {
+        let checkpoint = &signed.checkpoint;
+        let size = thousands(checkpoint.size);
+        match vkey.map(|vkey| signed.verify(vkey)) {
+            Some(Err(error)) => self.fail(name, exit, format!("over {size} entries: {error}")),
+            signed_by => {
+                let (state, by) = match signed_by {
+                    Some(_) => (State::Ok, "signed by the log's key"),
+                    None => (State::Warn, "its signature was not checked: give --vkey"),
+                };
+                let word = if name == "append-only" { "continues your checkpoint" } else { "published" };
+                self.report.check(
+                    name,
+                    state,
+                    format!("{word} over {size} entries, root {}, {by}", checkpoint.root),
+                );
             }
         }
+    }
+
+    fn no_more(&mut self, published: Option<&engine::checkpoint::Signed>) {
         self.report.data["checkpoint"] = published.map_or(Value::Null, |signed| {
             json!({"origin": signed.checkpoint.origin, "size": signed.checkpoint.size, "root": signed.checkpoint.root.to_string()})
         });
@@ -426,7 +386,10 @@ impl Run<'_> {
     fn end(mut self) -> Report {
         let dir = self.args.home.dir.display();
         self.report.verdict = match self.report.exit {
-            Exit::Ok if self.args.bytes_only => "the bytes are intact; what they mean was not looked at".into(),
+            Exit::Ok if self.args.depth == Depth::Bytes => "the bytes are intact; what they mean was not looked at".into(),
+            Exit::Ok if self.args.depth == Depth::Leaves => {
+                "the bytes are intact and the leaves give the roots of every checkpoint; no submission was judged again".into()
+            }
             Exit::Ok => "intact: every byte, record, entry and checkpoint is what it must be".into(),
             Exit::Missing => format!("data is missing; restore it from a copy, then: worm verify {dir}"),
             Exit::Inconsistent => "this log is not the one your checkpoint was taken from, or it was rewritten: keep both as evidence".into(),

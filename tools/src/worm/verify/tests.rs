@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::args::{parse_from, parse_to};
 use super::*;
 use crate::world::World;
 use crate::worm::lines::files;
@@ -171,4 +172,70 @@ fn a_period_counts_its_entries_only() {
     assert_eq!(parse_to("1970-01-02"), Ok(2 * 86_400_000 - 1));
     assert_eq!(parse_from("1970-01-01T00:00:01Z"), Ok(1000));
     assert!(parse_from("soon").is_err());
+}
+
+fn at_depth(dir: &Path, depth: Depth) -> Report {
+    run(&Args { depth, ..Args::of(dir) }, Ui::quiet()).unwrap()
+}
+
+#[test]
+fn each_depth_says_how_far_it_looked() {
+    let folder = written(&World::busy(100));
+    let words = |depth| {
+        let report = at_depth(folder.path(), depth);
+        assert_eq!(report.exit, Exit::Ok, "{:?}", report.checks);
+        let names: Vec<String> = report.checks.iter().map(|check| check.name.clone()).collect();
+        (names.join(", "), report.verdict)
+    };
+    let (names, verdict) = words(Depth::Bytes);
+    assert_eq!(names, "format, bytes");
+    assert!(verdict.contains("not looked at"), "{verdict}");
+    let (names, verdict) = words(Depth::Leaves);
+    assert_eq!(names, "format, bytes, leaves, log on itself, checkpoint, not checked");
+    assert!(verdict.contains("no submission was judged again"), "{verdict}");
+    assert!(words(Depth::All).1.starts_with("intact: every"));
+    for (depth, flag) in [(Depth::Bytes, "--checkpoint"), (Depth::Leaves, "--from")] {
+        let checkpoint = (flag == "--checkpoint").then(|| folder.path().join("tlog/default/checkpoint"));
+        let from = (flag == "--from").then_some(1);
+        let args = Args { depth, checkpoint, from, ..Args::of(folder.path()) };
+        let fault = run(&args, Ui::quiet()).unwrap_err();
+        assert_eq!((fault.exit, fault.place.as_str()), (Exit::Failed, flag));
+    }
+}
+
+/// What the roots do not cover is said, and lines that a checkpoint is over and that are not there are missing.
+#[test]
+fn leaves_that_no_root_covers_and_roots_that_no_leaf_reaches() {
+    let mut world = World::busy(40);
+    let signed = world.leaves.len() as u64;
+    world.submit(5);
+    let folder = written(&world);
+    let report = at_depth(folder.path(), Depth::Leaves);
+    assert_eq!((report.exit, report.data["leaves"]["signed"].as_u64()), (Exit::Ok, Some(signed)));
+    assert!(report.checks.iter().any(|check| check.name == "newest" && check.state == State::Warn));
+    for path in files(&folder.path().join("worm")).unwrap().iter().skip(1) {
+        std::fs::remove_file(path).unwrap();
+    }
+    let report = at_depth(folder.path(), Depth::Leaves);
+    assert_eq!((report.exit, failed(&report)), (Exit::Missing, vec!["log on itself", "checkpoint"]));
+}
+
+/// A checkpoint in the log whose signature is another key's, or whose root is not the lines', is refused.
+#[test]
+fn checkpoints_in_the_log_are_held_against_the_lines() {
+    let folder = written(&World::busy(30));
+    let other = engine::checkpoint::Signer::new(crate::world::ORIGIN, &[1; 32]).unwrap();
+    let vkey = Some(other.verifier().vkey());
+    let report = run(&Args { vkey, depth: Depth::Leaves, ..Args::of(folder.path()) }, Ui::quiet()).unwrap();
+    assert_eq!((report.exit, failed(&report)), (Exit::Tampered, vec!["log on itself", "checkpoint"]));
+    let mut world = World::busy(30);
+    let head = engine::checkpoint::Checkpoint {
+        origin: crate::world::ORIGIN.into(),
+        size: 20,
+        root: engine::log::Digest::ZERO,
+    };
+    world.events(vec![engine::event::Event::Checkpoint(head.sign(&world.signer))]);
+    let folder = written(&world);
+    let report = at_depth(folder.path(), Depth::Leaves);
+    assert_eq!((report.exit, failed(&report)), (Exit::Tampered, vec!["leaves", "log on itself"]));
 }
