@@ -52,7 +52,7 @@ pub struct Roots {
     pub lines: u64,
     /// For each claim the root computed; `None` where there are fewer lines.
     pub computed: Vec<Option<Digest>>,
-    /// Around the first claim that does not hold.
+    /// Around the first claim that does not hold, unless a later one does.
     pub between: Option<Between>,
     /// A last line without an end, which a writer may be about to finish.
     pub torn: Option<Place>,
@@ -178,8 +178,9 @@ impl Shared {
             self.computed[self.claim] = Some(root);
             self.claim += 1;
             if root == claim.root {
-                self.good = (size, place);
-            } else if self.between.is_none() {
+                // Lines under a root that agrees are right: an earlier claim that did not is wrong itself.
+                (self.good, self.between) = ((size, place), None);
+            } else if self.between.is_none() && self.good.0 < size {
                 self.between = Some((self.good.0, size, self.good.1, place));
             }
         }
