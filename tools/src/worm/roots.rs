@@ -83,6 +83,9 @@ struct Hashed {
     cuts: Vec<(u64, Range)>,
 }
 
+/// A place in the files: which one, and the offset in it.
+type Spot = (usize, u64);
+
 /// What the threads share.
 struct Shared {
     next: usize,
@@ -91,9 +94,9 @@ struct Shared {
     tree: Tree,
     claim: usize,
     computed: Vec<Option<Digest>>,
-    good: (u64, (usize, u64)),
-    between: Option<(u64, u64, (usize, u64), (usize, u64))>,
-    torn: Option<(usize, u64)>,
+    good: (u64, Spot),
+    between: Option<(u64, u64, Spot, Spot)>,
+    torn: Option<Spot>,
     failed: Option<(usize, Unreadable)>,
 }
 
@@ -155,7 +158,7 @@ pub fn roots(
     if let Some((_, unreadable)) = shared.failed {
         return Err(unreadable);
     }
-    let place = |(file, offset): (usize, u64)| Place { path: files[file].clone(), offset };
+    let place = |(file, offset): Spot| Place { path: files[file].clone(), offset };
     Ok(Roots {
         lines: shared.tree.size(),
         computed: shared.computed,
@@ -171,7 +174,7 @@ pub fn roots(
 
 impl Shared {
     /// Compares the claims over `size` lines with the tree over them, which end at `place`.
-    fn settle(&mut self, claims: &[Claim], size: u64, tree: &Tree, place: (usize, u64)) {
+    fn settle(&mut self, claims: &[Claim], size: u64, tree: &Tree, place: Spot) {
         let mut root = None;
         while let Some(claim) = claims.get(self.claim).filter(|claim| claim.size == size) {
             let root = *root.get_or_insert_with(|| tree.root());
