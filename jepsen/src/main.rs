@@ -1,0 +1,190 @@
+//! `jepsen`: a group of real nodes on a bad day, clients that remember what they were told, and checkers of that.
+//!
+//! It starts flkd on three hosts that are network namespaces, joins them by an emulated network, gives each a disk
+//! that loses what was not synced, lets clients and nemeses loose for a bounded time, heals everything, and judges
+//! the history. It touches nothing outside its own namespaces and its directory, and ends with everything it started.
+
+mod check;
+mod cluster;
+mod disk;
+mod edn;
+mod history;
+mod http;
+mod jail;
+mod nemesis;
+mod net;
+mod pcs;
+mod rng;
+mod run;
+mod tool;
+mod workload;
+
+use check::Valid;
+use clap::{Args, Parser, Subcommand};
+use nemesis::{FAULTS, Fault};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// It could not be run: wrong arguments, or a machine that lacks something.
+const UNUSABLE: u8 = 2;
+
+#[derive(Parser)]
+#[command(about = "Real nodes under faults, and checkers of what their clients saw")]
+struct Cli {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a group under faults; exit 0 valid, 1 not valid, 2 cannot run here, 3 unknown
+    Run(Options),
+    /// The same inside of the namespaces that `run` makes
+    #[command(hide = true)]
+    Inside(Options),
+    /// List the faults
+    Faults,
+    /// Check the history of a former run again, as far as a history can say
+    Check {
+        /// The file history.edn
+        history: PathBuf,
+    },
+}
+
+/// What to run.
+#[derive(Args, Clone)]
+pub struct Options {
+    /// How long clients and nemeses are loose, seconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=86_400))]
+    pub seconds: u64,
+    /// Decides the plan of faults, the network's dice and what clients ask
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Most operations of clients
+    #[arg(long, default_value_t = 2_000_000)]
+    pub ops: u64,
+    /// Kinds of faults between commas, `all` or `none`; `jepsen faults` lists them
+    #[arg(long, default_value = "all")]
+    pub nemesis: String,
+    /// Directory for history, logs and report; made anew
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+}
+
+impl Options {
+    fn faults(&self) -> Result<Vec<Fault>, String> {
+        match self.nemesis.as_str() {
+            "all" => Ok(FAULTS.iter().map(|(fault, ..)| *fault).collect()),
+            "none" => Ok(Vec::new()),
+            names => names
+                .split(',')
+                .map(|name| {
+                    Fault::named(name)
+                        .ok_or_else(|| format!("there is no fault named {name:?}; see jepsen faults"))
+                })
+                .collect(),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Verb::Run(options) => outside(options).unwrap_or_else(|why| {
+            eprintln!("jepsen: {why}");
+            ExitCode::from(UNUSABLE)
+        }),
+        Verb::Inside(options) => inside(&options),
+        Verb::Faults => {
+            FAULTS.iter().for_each(|(_, name, what)| println!("{name:<12} {what}"));
+            ExitCode::SUCCESS
+        }
+        Verb::Check { history } => again(&history),
+    }
+}
+
+fn code(valid: Valid) -> ExitCode {
+    match valid {
+        Valid::True => ExitCode::SUCCESS,
+        Valid::False => ExitCode::from(1),
+        Valid::Unknown => ExitCode::from(3),
+    }
+}
+
+fn outside(mut options: Options) -> Result<ExitCode, String> {
+    options.faults()?;
+    let missing = jail::missing();
+    if !missing.is_empty() {
+        return Err(format!("not run, so nothing is known. This machine lacks:\n  {}", missing.join("\n  ")));
+    }
+    let bins = programs()?;
+    let out = options.out.take().unwrap_or_else(|| {
+        let target = bins.parent().unwrap_or(&bins);
+        target.join("jepsen").join(format!("seed-{}", options.seed))
+    });
+    let fresh = || {
+        if out.join("history.edn").exists() || out.join("flkd.toml").exists() {
+            std::fs::remove_dir_all(&out)?;
+        }
+        std::fs::create_dir_all(&out)?;
+        out.canonicalize()
+    };
+    let out = fresh().map_err(|error| format!("{}: {error}", out.display()))?;
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(own);
+    command.arg("inside").arg("--out").arg(&out).args(["--nemesis", &options.nemesis]);
+    for (name, value) in [("--seconds", options.seconds), ("--seed", options.seed), ("--ops", options.ops)] {
+        command.args([name, &value.to_string()]);
+    }
+    let status = jail::run(command).map_err(|error| format!("namespaces: {error}"))?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(3)))
+}
+
+/// The directory of the programs under test, built now so that a run never judges yesterday's.
+fn programs() -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let profile = own.parent().ok_or("this program stands nowhere")?.to_owned();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the repository is gone")?;
+    if !root.join("Cargo.toml").is_file() {
+        return Ok(profile);
+    }
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // The default members are selected, as for the tests, so that the dependencies are built once.
+    build.args(["build", "--quiet", "--locked"]).current_dir(root);
+    build.args(["--bin", "flkd", "--bin", "flk", "--bin", "worm", "--bin", "lossyfs"]);
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    let status = build.status().map_err(|error| format!("cargo: {error}"))?;
+    if status.success() { Ok(profile) } else { Err("the programs do not build".to_owned()) }
+}
+
+fn inside(options: &Options) -> ExitCode {
+    let result = || {
+        jail::settle().map_err(|error| format!("mounts: {error}"))?;
+        let own = std::env::current_exe().map_err(|error| error.to_string())?;
+        let bins = own.parent().ok_or("this program stands nowhere")?;
+        run::run(options, &options.faults()?, bins)
+    };
+    result().map_or_else(
+        |why: String| {
+            eprintln!("jepsen: {why}");
+            code(Valid::Unknown)
+        },
+        code,
+    )
+}
+
+fn again(path: &Path) -> ExitCode {
+    let history = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    match history.and_then(|text| edn::parse(&text)) {
+        Ok(history) => {
+            let verdicts = run::judge_history(&history, &[]);
+            run::print(&verdicts);
+            code(check::overall(&verdicts))
+        }
+        Err(why) => {
+            eprintln!("jepsen: {}: {why}", path.display());
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
