@@ -212,7 +212,15 @@ impl<R: Runtime> Group<R> {
         for MemberStanding { node, member, .. } in voters {
             let peer = network::peer(node, &member);
             match network::ask(&*self.transport, &peer, &Request::MayLead, SILENCE).await {
-                Ok(Answer::TakeOver { accepted: true }) => return self.hand_to(node, term, patience).await,
+                Ok(Answer::TakeOver { accepted: true }) => {
+                    // Whoever else is elected is as good, unless somebody asked for this one.
+                    return match self.hand_to(node, term, patience).await? {
+                        leader if leader == node || to.is_none() => Ok(()),
+                        other => {
+                            Err(MembersError::Refused(format!("node {other} was elected before node {node}")))
+                        }
+                    };
+                }
                 Ok(Answer::TakeOver { accepted: false }) => {
                     why = format!("node {node} stands back until it is restarted");
                 }
@@ -226,11 +234,23 @@ impl<R: Runtime> Group<R> {
         Err(MembersError::Refused(why))
     }
 
-    async fn hand_to(&self, to: u64, term: u64, patience: Duration) -> Result<(), MembersError> {
+    /// Hands over to `to`, and says who leads then.
+    async fn hand_to(&self, to: u64, term: u64, patience: Duration) -> Result<u64, MembersError> {
         let stopped = |_| MembersError::Stopped;
         self.raft.trigger().transfer_leader(to).await.map_err(stopped)?;
-        match R::timeout(patience, self.leads_unlike(Some(term))).await {
-            Ok(_) => Ok(()),
+        let taken = async {
+            self.leads_unlike(Some(term)).await;
+            let mut watch = self.raft.server_metrics();
+            loop {
+                let leader = watch.borrow_watched().current_leader;
+                if leader.is_some() || watch.changed().await.is_err() {
+                    return leader;
+                }
+            }
+        };
+        match R::timeout(patience, taken).await {
+            Ok(Some(leader)) => Ok(leader),
+            Ok(None) => Err(MembersError::Stopped),
             Err(_) => Err(MembersError::Refused(format!("node {to} did not take over in time"))),
         }
     }

@@ -96,7 +96,7 @@ impl Running {
     /// Stops in order: the lead handed over, no new connections, requests in flight answered, a last
     /// checkpoint, the log closed, a snapshot, everything written.
     pub async fn stop(self) {
-        let Running { node, drain, listener, proposer, notary, scrubber, follower, peers, .. } = self;
+        let Running { node, drain, listener, mut proposer, notary, scrubber, follower, peers, .. } = self;
         drop(scrubber);
         node.draining.store(true, Ordering::Relaxed);
         if node.has_peers() && node.group.members().iter().filter(|member| member.voter).count() > 1 {
@@ -117,7 +117,13 @@ impl Running {
         follower.abort();
         node.fold.attest();
         node.queue.close();
-        let _ = proposer.await;
+        // Without a quorum what was proposed last is not agreed, however long one waits; who asked for it has gone.
+        if tokio::time::timeout(HAND_OVER_PATIENCE, &mut proposer).await.is_err() {
+            tracing::warn!(
+                "the last records were not agreed in time; whether they will be, the others decide"
+            );
+            proposer.abort();
+        }
         // From here on nothing is folded any more, also not what others propose.
         if let Some(peers) = peers {
             peers.abort();

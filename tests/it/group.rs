@@ -222,6 +222,24 @@ fn nodes_are_restarted_one_by_one_under_load() {
 }
 
 #[test]
+fn a_whole_group_is_stopped_and_comes_back() {
+    let mut group = Group::of(3);
+    let load = Load::start(group.nodes[&1].address, 4, &Arc::new(AtomicU64::new(0)));
+    load.wait_for(100);
+    let acked = load.end();
+    // The leader last: nobody is left to agree with what it would like to write at its end.
+    let leader = group.leader();
+    let last = group.nodes.remove(&leader).expect("it runs");
+    std::mem::take(&mut group.nodes).into_values().for_each(Node::stop);
+    last.stop();
+    let started: Vec<(u64, Process)> = (1..=3).map(|node| (node, group.command(node).spawn())).collect();
+    for (node, process) in started {
+        group.wait(node, process);
+    }
+    group.insist_sound(&acked);
+}
+
+#[test]
 fn a_learner_is_taken_in_promoted_and_removed() {
     let mut group = Group::new(3);
     let load = Load::start(group.nodes[&1].address, 4, &Arc::new(AtomicU64::new(0)));
@@ -263,10 +281,7 @@ fn a_learner_is_taken_in_promoted_and_removed() {
 fn a_drained_node_leads_no_more_until_it_is_started_again() {
     let mut group = Group::of(3);
     // The first node is the one that `cluster` asks.
-    if group.leader() != 1 {
-        assert_eq!(group.cluster(&["transfer", "1"]).code, Some(0));
-    }
-    assert_eq!(group.leader(), 1);
+    until("it leads", || group.leader() == 1 || group.cluster(&["transfer", "1"]).code == Some(0));
     let load = Load::start(group.nodes[&1].address, 4, &Arc::new(AtomicU64::new(0)));
     load.wait_for(50);
     let said = group.cluster(&["drain"]);
@@ -279,9 +294,8 @@ fn a_drained_node_leads_no_more_until_it_is_started_again() {
     let acked = load.end();
     group.nodes.remove(&1).expect("it runs").stop();
     group.start(1);
-    let said = group.cluster(&["transfer", "1"]);
-    assert_eq!(said.code, Some(0), "{}", said.all());
-    assert_eq!(group.leader(), 1);
+    // On a busy machine another one may be elected before it: then an operator asks again.
+    until("it leads again", || group.cluster(&["transfer", "1"]).code == Some(0) && group.leader() == 1);
     group.insist_sound(&acked);
 }
 

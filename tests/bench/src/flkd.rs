@@ -63,6 +63,14 @@ impl Flkd {
     /// The same, and the time from the start of the process until `/readyz` said yes.
     pub fn start_timed(context: &Context, dir: &Path) -> io::Result<(Flkd, Duration)> {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let begin = Instant::now();
+        let node = Flkd::launch(context, &mut Flkd::command(context, dir, addr), dir, addr)?;
+        node.wait_ready()?;
+        Ok((node, begin.elapsed()))
+    }
+
+    /// What starts a node on `dir` that serves at `addr`.
+    pub fn command(context: &Context, dir: &Path, addr: SocketAddr) -> Command {
         let public = ed25519_dalek::SigningKey::from_bytes(&SEED).verifying_key();
         let tenants = format!("hm:hmac:{SECRET},ed:ed25519:{},un:none:", STANDARD.encode(public.as_bytes()));
         let mut command = Command::new(context.binaries.join("flkd"));
@@ -75,17 +83,30 @@ impl Flkd {
             .env("FLK_DEV_ALLOW_UNSIGNED", "true")
             .env("FLK_RATE", "0")
             .env("FLK_LOG", "warn");
-        let begin = Instant::now();
-        let server = Server::start("flkd", &mut command, addr, &context.dir.join("flkd.log"))?;
-        let node = Flkd { server, dir: dir.to_owned() };
-        let deadline = begin + Duration::from_secs(120);
-        while !node.ready() {
+        command
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn launch(
+        context: &Context,
+        command: &mut Command,
+        dir: &Path,
+        addr: SocketAddr,
+    ) -> io::Result<Flkd> {
+        let server = Server::start("flkd", command, addr, &context.dir.join("flkd.log"))?;
+        Ok(Flkd { server, dir: dir.to_owned() })
+    }
+
+    /// Waits until it takes submissions.
+    pub fn wait_ready(&self) -> io::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !self.ready() {
             if Instant::now() > deadline {
                 return Err(io::Error::other("flkd does not become ready"));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok((node, begin.elapsed()))
+        Ok(())
     }
 
     pub fn addr(&self) -> SocketAddr {

@@ -13,6 +13,7 @@ mod append;
 mod bodies;
 mod context;
 mod echo;
+mod failover;
 mod flkd;
 mod front;
 mod growth;
@@ -25,10 +26,12 @@ mod machine;
 mod peers;
 mod process;
 mod propose;
+mod quorum;
 mod replay;
 mod rows;
 mod stats;
 mod stores;
+mod trio;
 mod verify;
 
 use context::Context;
@@ -61,6 +64,8 @@ const GROUPS: &[Group] = &[
     (&["P13"], index::rows),
     (&["P14"], growth::restart),
     (&["P15"], ingest::amplification),
+    (&["P16"], quorum::rows),
+    (&["P17"], quorum::failover),
     (&["P20"], growth::growth),
 ];
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -47,30 +48,41 @@ impl Server {
     ///
     /// # Errors
     /// If it cannot be started, ends, or does not listen within 30 s; its standard error goes to `log`.
-    pub fn start(
-        name: &str,
-        command: &mut Command,
-        addr: SocketAddr,
-        log: &std::path::Path,
-    ) -> io::Result<Server> {
+    pub fn start(name: &str, command: &mut Command, addr: SocketAddr, log: &Path) -> io::Result<Server> {
+        let mut server = Server::spawn(name, command, addr, log)?;
+        server.listening(log)?;
+        Ok(server)
+    }
+
+    /// Starts `command`, which will listen at `addr`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn spawn(name: &str, command: &mut Command, addr: SocketAddr, log: &Path) -> io::Result<Server> {
         let sink = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
         let child = tied(command.stdin(Stdio::null()).stdout(sink.try_clone()?).stderr(sink))
             .spawn()
             .map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
-        let mut server = Server { child, addr, name: name.to_owned() };
+        Ok(Server { child, addr, name: name.to_owned() })
+    }
+
+    /// Waits until it takes connections.
+    ///
+    /// # Errors
+    /// If it ends, or does not listen within 30 s.
+    pub fn listening(&mut self, log: &Path) -> io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            if TcpStream::connect_timeout(&addr, Duration::from_millis(200)).is_ok() {
-                return Ok(server);
+            if TcpStream::connect_timeout(&self.addr, Duration::from_millis(200)).is_ok() {
+                return Ok(());
             }
-            if let Some(status) = server.child.try_wait()? {
+            let name = &self.name;
+            if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("{name} ended with {status}, see {}", log.display())));
             }
             if Instant::now() > deadline {
-                return Err(io::Error::other(format!(
-                    "{name} does not listen on {addr}, see {}",
-                    log.display()
-                )));
+                let why = format!("{name} does not listen on {}, see {}", self.addr, log.display());
+                return Err(io::Error::other(why));
             }
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -6,11 +6,11 @@ use crate::context::{Context, remove};
 use crate::load::{self, Outcome, Plan, Protocol, etcd, postgres, redis};
 use crate::process::{Server, free_port, tied};
 use crate::stats::Sample;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A store that can be started and driven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +18,8 @@ pub enum Store {
     Redis,
     Postgres,
     Etcd,
+    /// Three members, asked at the one that leads.
+    EtcdOfThree,
 }
 
 impl Store {
@@ -26,13 +28,14 @@ impl Store {
             Store::Redis => "Redis SETNX, appendfsync always",
             Store::Postgres => "PostgreSQL INSERT .. ON CONFLICT DO NOTHING, synchronous_commit on",
             Store::Etcd => "etcd create-if-absent transaction",
+            Store::EtcdOfThree => "etcd with three members, create-if-absent transaction",
         }
     }
 }
 
 /// A running store with its data directory.
 pub struct Running {
-    server: Option<Server>,
+    servers: Vec<Server>,
     store: Store,
     dir: PathBuf,
     runs: u64,
@@ -43,15 +46,27 @@ pub struct Running {
 pub fn start(context: &Context, store: Store) -> io::Result<Running> {
     let name = format!("{store:?}").to_lowercase();
     let dir = context.fresh(&name)?;
-    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
     let log = context.dir.join(format!("{name}.log"));
-    let mut command = match store {
-        Store::Redis => redis_command(&dir, addr.port()),
-        Store::Postgres => postgres_command(&dir, addr.port())?,
-        Store::Etcd => etcd_command(&dir, addr.port())?,
+    let addr = || Ok::<_, io::Error>(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)));
+    let first = addr()?;
+    let commands = match store {
+        Store::Redis => vec![(first, redis_command(&dir, first.port()))],
+        Store::Postgres => vec![(first, postgres_command(&dir, first.port())?)],
+        Store::Etcd => etcd_commands(&dir, &[(first, addr()?)]),
+        Store::EtcdOfThree => {
+            etcd_commands(&dir, &[(first, addr()?), (addr()?, addr()?), (addr()?, addr()?)])
+        }
     };
-    let server = Server::start(&name, &mut command, addr, &log)?;
-    let running = Running { server: Some(server), store, dir, runs: 0, addr };
+    // Members of a group listen only once they are several.
+    let mut servers = Vec::new();
+    for (addr, mut command) in commands {
+        servers.push(Server::spawn(&name, &mut command, addr, &log)?);
+    }
+    for server in &mut servers {
+        server.listening(&log)?;
+    }
+    let addr = if store == Store::EtcdOfThree { etcd_leader(&servers)? } else { first };
+    let running = Running { servers, store, dir, runs: 0, addr };
     if store == Store::Postgres {
         running.psql("CREATE TABLE submissions (id text PRIMARY KEY, body bytea NOT NULL)")?;
     }
@@ -130,15 +145,51 @@ fn postgres_command(dir: &Path, port: u16) -> io::Result<Command> {
     Ok(command)
 }
 
-fn etcd_command(dir: &Path, port: u16) -> io::Result<Command> {
-    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{}", free_port()?));
-    let mut command = Command::new("etcd");
-    command.arg("--data-dir").arg(dir.join("data"));
-    command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-    command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-    command.args(["--initial-cluster", &format!("default={peer}")]);
-    command.args(["--quota-backend-bytes", "8589934592", "--logger", "zap", "--log-level", "error"]);
-    Ok(command)
+/// One member for each pair of addresses: for clients, for the other members.
+fn etcd_commands(dir: &Path, members: &[(SocketAddr, SocketAddr)]) -> Vec<(SocketAddr, Command)> {
+    let all: Vec<String> =
+        members.iter().map(|(client, peer)| format!("m{}=http://{peer}", client.port())).collect();
+    let command = |(client, peer): &(SocketAddr, SocketAddr)| {
+        let name = format!("m{}", client.port());
+        let mut command = Command::new("etcd");
+        command.arg("--data-dir").arg(dir.join(&name));
+        let (clients, peers) = (format!("http://{client}"), format!("http://{peer}"));
+        command.args(["--name", &name, "--initial-cluster", &all.join(",")]);
+        command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
+        command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
+        command.args(["--quota-backend-bytes", "8589934592", "--logger", "zap", "--log-level", "error"]);
+        (*client, command)
+    };
+    members.iter().map(command).collect()
+}
+
+/// The member that leads, as the members themselves say over etcd's JSON gateway.
+fn etcd_leader(servers: &[Server]) -> io::Result<SocketAddr> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        for server in servers {
+            let mut socket = TcpStream::connect(server.addr)?;
+            socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+            write!(
+                socket,
+                "POST /v3/maintenance/status HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\
+                 connection: close\r\n\r\n{{}}"
+            )?;
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer)?;
+            let said = |key: &str| {
+                let (_, rest) = answer.split_once(&format!("\"{key}\":\""))?;
+                rest.split_once('"').map(|(value, _)| value.to_owned())
+            };
+            if said("leader").is_some_and(|leader| leader != "0" && Some(leader) == said("member_id")) {
+                return Ok(server.addr);
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::other("no member of etcd leads"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 impl Running {
@@ -170,7 +221,7 @@ impl Running {
         match self.store {
             Store::Redis => go(&plan, redis::SetNx::new(&mut next)),
             Store::Postgres => go(&plan, postgres::Inserts::new(&mut next)),
-            Store::Etcd => go(&plan, etcd::Creates::new(&mut next)),
+            Store::Etcd | Store::EtcdOfThree => go(&plan, etcd::Creates::new(&mut next)),
         }?
         .sample()
     }
@@ -181,10 +232,8 @@ impl Running {
     }
 
     /// Stops the server and removes its files.
-    pub fn finish(mut self) -> io::Result<()> {
-        if let Some(server) = self.server.take() {
-            server.stop()?;
-        }
+    pub fn finish(self) -> io::Result<()> {
+        self.servers.into_iter().try_for_each(Server::stop)?;
         remove(&self.dir)
     }
 }
