@@ -109,7 +109,10 @@ impl Door {
         let tenants = self.tenants.load();
         match id.and_then(|id| tenants.get(&id)).filter(|tenant| tenant.active) {
             Some(tenant) => Ok(tenant.clone()),
-            None => Err(Problem::from(Refusal::UnknownTenant).detail("X-Tenant-Id names no active tenant")),
+            None => Err(Problem::from(Refusal::UnknownTenant).detail(match header {
+                Some(_) => "X-Tenant-Id names no active tenant",
+                None => "X-Tenant-Id is missing, and this server has no active tenant 'default'",
+            })),
         }
     }
 

@@ -108,6 +108,39 @@ impl Home {
     pub fn vkey(&self) -> PathBuf {
         self.dir().join("keys").join("log.vkey")
     }
+
+    /// The public key that was given, or else the one of the directory, if it has one.
+    ///
+    /// # Errors
+    /// As [`read_vkey`].
+    pub fn verifier(&self, given: Option<&str>) -> Result<Option<Verifier>, Fault> {
+        match given {
+            Some(given) => read_vkey(given).map(Some),
+            None if self.vkey().exists() => read_vkey(&self.vkey().display().to_string()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The published checkpoint of a region with its bytes, and whether the directory's key signed it: `false` where
+    /// the directory has no key.
+    ///
+    /// # Errors
+    /// As [`read_checkpoint`]; and there is a key, and the signature is not its.
+    pub fn published(&self, region: &str) -> Result<(Vec<u8>, Signed, bool), Fault> {
+        let path = self.checkpoint(region);
+        let (note, signed) = read_checkpoint(&path)?;
+        let Some(verifier) = self.verifier(None)? else { return Ok((note, signed, false)) };
+        signed.verify(&verifier).map_err(|error| {
+            Fault::new(
+                "this checkpoint is not the log's",
+                path.display(),
+                error,
+                format!("compare {} with a copy of the key from elsewhere", self.vkey().display()),
+            )
+            .exit(Exit::Tampered)
+        })?;
+        Ok((note, signed, true))
+    }
 }
 
 /// Reads a signed checkpoint.

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::lines::Place;
 use super::tree::{Nodes, insist, pass};
-use crate::audit::home::{Home, HomeArgs, read_checkpoint, read_vkey};
+use crate::audit::home::{Home, HomeArgs, read_vkey};
 use crate::report::{Fault, Report, State};
 use crate::ui::{Ui, thousands};
 
@@ -134,7 +134,7 @@ fn sample(size: u64, count: u64) -> Vec<u64> {
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     let home = Home::open(&args.home)?;
     let region = region(&home, args.region.as_ref())?;
-    let (note, signed) = read_checkpoint(&home.checkpoint(&region))?;
+    let (note, signed, _) = home.published(&region)?;
     if std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Fault::new(
             "will not write into a used folder",
@@ -223,7 +223,7 @@ mod tests {
         world.write_projections(&dir);
         let args = Args { home: HomeArgs::of(&dir), out: out.clone(), region: None, proofs: 5 };
         run(&args, Ui::quiet()).unwrap();
-        let (_, signed) = read_checkpoint(&out.join("checkpoint")).unwrap();
+        let (_, signed) = crate::audit::home::read_checkpoint(&out.join("checkpoint")).unwrap();
         let size = signed.checkpoint.size;
         assert!(size > 900);
         let mut hashes = TileHashes::new(size, |tile: Tile| std::fs::read(out.join(tile.path())));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::export::{region, write};
 use super::find::{Finds, Found, Want, find};
-use crate::audit::home::{Home, HomeArgs, read_checkpoint};
+use crate::audit::home::{Home, HomeArgs};
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::{Ui, thousands};
 
@@ -64,7 +64,7 @@ fn read_id(text: &str) -> Result<PcsId, Fault> {
 pub fn prove(args: &ProveArgs, ui: Ui) -> Result<Report, Fault> {
     let home = Home::open(&args.home)?;
     let region = region(&home, args.region.as_ref())?;
-    let (note, signed) = read_checkpoint(&home.checkpoint(&region))?;
+    let (note, signed, by_key) = home.published(&region)?;
     let size = signed.checkpoint.size;
     let (found, name) = match (&args.pcs_id, args.seq) {
         (Some(text), _) => {
@@ -95,6 +95,7 @@ pub fn prove(args: &ProveArgs, ui: Ui) -> Result<Report, Fault> {
         State::Ok,
         format!("{hashes} hashes to root {}, saved {}", signed.checkpoint.root, proof_file.display()),
     );
+    report.check("checkpoint", state(by_key), signature(by_key));
     report.data = json!({"seq": seq, "size": size, "root": signed.checkpoint.root.to_string(),
         "proof": proof_file, "entry": entry_file, "origin": signed.checkpoint.origin});
     report.verdict = format!(
@@ -103,6 +104,18 @@ pub fn prove(args: &ProveArgs, ui: Ui) -> Result<Report, Fault> {
         thousands(size)
     );
     Ok(report)
+}
+
+fn state(by_key: bool) -> State {
+    if by_key { State::Ok } else { State::Warn }
+}
+
+fn signature(by_key: bool) -> &'static str {
+    if by_key {
+        "signed by the directory's key"
+    } else {
+        "its signature was not checked: the directory has no keys/log.vkey"
+    }
 }
 
 fn absent(home: &Home, what: &str, size: u64) -> Fault {
@@ -122,7 +135,7 @@ fn absent(home: &Home, what: &str, size: u64) -> Fault {
 pub fn get(args: &GetArgs, ui: Ui) -> Result<Report, Fault> {
     let home = Home::open(&args.home)?;
     let region = region(&home, args.region.as_ref())?;
-    let (_, signed) = read_checkpoint(&home.checkpoint(&region))?;
+    let (_, signed, by_key) = home.published(&region)?;
     let id = read_id(&args.pcs_id)?;
     let Finds { found, more } = find(&home, &region, &signed, Want::All(&id), ui)?;
     if found.is_empty() {
@@ -150,6 +163,9 @@ pub fn get(args: &GetArgs, ui: Ui) -> Result<Report, Fault> {
     }
     report.data = json!({"pcs_id": args.pcs_id, "entries": entries, "not_shown": more,
         "checkpoint_size": signed.checkpoint.size});
+    if !by_key {
+        report.check("checkpoint", state(by_key), signature(by_key));
+    }
     report.verdict = format!(
         "{} under the checkpoint over {} entries; receipt: worm prove {} {id}",
         if found.len() == 1 {
@@ -299,6 +315,29 @@ mod tests {
         let other = super::super::lines::files(&folder.path().join("worm")).unwrap();
         other.iter().for_each(|path| std::fs::remove_file(path).unwrap());
         assert_eq!(prove(&args, Ui::quiet()).unwrap_err().exit, Exit::Missing);
+    }
+
+    #[test]
+    fn a_checkpoint_that_somebody_else_signed_proves_nothing() {
+        let world = World::busy(60);
+        let folder = data(&world);
+        let home = Home::open(&HomeArgs::of(folder.path())).unwrap();
+        let args = ProveArgs {
+            home: HomeArgs::of(folder.path()),
+            pcs_id: None,
+            seq: Some(3),
+            region: None,
+            out: folder.path().join("p"),
+        };
+        std::fs::create_dir_all(home.vkey().parent().unwrap()).unwrap();
+        std::fs::write(home.vkey(), world.signer.verifier().vkey()).unwrap();
+        prove(&args, Ui::quiet()).unwrap();
+        let path = home.checkpoint(&home.regions().remove(0));
+        let mut note = std::fs::read(&path).unwrap();
+        let last = note.len() - 6;
+        note[last] = if note[last] == b'A' { b'B' } else { b'A' };
+        std::fs::write(&path, note).unwrap();
+        assert_eq!(prove(&args, Ui::quiet()).unwrap_err().exit, Exit::Tampered);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use super::compare::{Broken, Compare, Worm};
 use crate::audit::fold::{Counts, Fold};
-use crate::audit::home::{Home, Kek, read_checkpoint, read_vkey};
+use crate::audit::home::{Home, Kek, read_checkpoint};
 use crate::audit::judges::Source;
 use crate::audit::notes::Notes;
 use crate::audit::source::{Bytes, Faulty, LogFiles};
@@ -56,11 +56,7 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     let home = Home::open(&args.home)?;
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-    let vkey = match &args.vkey {
-        Some(given) => Some(read_vkey(given)?),
-        None if home.vkey().exists() => Some(read_vkey(&home.vkey().display().to_string())?),
-        None => None,
-    };
+    let vkey = home.verifier(args.vkey.as_deref())?;
     let saved = args.checkpoint.as_deref().map(read_checkpoint).transpose()?.map(|(_, signed)| signed);
     let mut run = Run { args, home, threads, ui, report: Report::new("worm verify") };
     let log = match run.format()? {
