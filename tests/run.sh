@@ -38,6 +38,7 @@ if [ "$mode" = all ]; then
   step "outsiders: Go" tests/outsiders/tools.sh go
   step "outsiders: promtool" tests/outsiders/tools.sh promtool
   step "outsiders: Python" tests/outsiders/tools.sh python
+  step "outsiders: Chromium" tests/outsiders/tools.sh chromium
 fi
 
 step "format" cargo fmt --all --check

@@ -25,6 +25,10 @@ use crate::log::Digest;
 pub use note::{NoteError, NoteSignature, Signer, Verifier};
 pub use receipt::Receipt;
 
+/// A page that checks receipts in a browser, offline: one file that loads nothing. It is the same rules once more, in
+/// another language.
+pub const VERIFY_PAGE: &str = include_str!("checkpoint/verify.html");
+
 /// A tree head: what a log claims to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -135,6 +139,27 @@ impl Signed {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_page_is_small_and_reaches_for_nothing() {
+        let page = super::VERIFY_PAGE;
+        assert!(page.len() <= 30 << 10, "{} bytes", page.len());
+        assert!(page.contains("default-src 'none'"));
+        for reach in [
+            "http:",
+            "https:",
+            "src=",
+            "href=",
+            "url(",
+            "@import",
+            "fetch(",
+            "XMLHttp",
+            "WebSocket",
+            "import(",
+        ] {
+            assert!(!page.contains(reach), "{reach}");
+        }
+    }
+
     use super::*;
     use crate::tree::EMPTY_ROOT;
 

@@ -14,6 +14,7 @@ mod tools;
 
 mod auditor;
 mod bodies;
+mod browser;
 mod clients;
 mod directories;
 mod disk_faults;

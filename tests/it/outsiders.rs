@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 const TOKEN: &str = "auditors-token";
 
 /// Makes sure that a tool is there and gives its path; installing is the script's work and may need the network.
-fn tool(name: &str) -> PathBuf {
+pub fn tool(name: &str) -> PathBuf {
     // Two tests must not install at the same time.
     static ONE: Mutex<()> = Mutex::new(());
     let _held = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -25,14 +25,14 @@ fn tool(name: &str) -> PathBuf {
     PathBuf::from(said.lines().last().expect("a path").trim())
 }
 
-fn run(command: &mut Command) -> (Option<i32>, String) {
+pub fn run(command: &mut Command) -> (Option<i32>, String) {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
 /// A node with some history, whose entry bundles may be read with [`TOKEN`].
-fn busy_node(directory: &Path, count: usize) -> Node {
+pub fn busy_node(directory: &Path, count: usize) -> Node {
     let node = Start::on(directory).with("FLK_AUDIT_TOKEN", TOKEN).ready();
     let load = Load::start(node.address, 4, &Arc::new(AtomicU64::new(0)));
     load.wait_for(count);

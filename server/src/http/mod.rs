@@ -24,6 +24,7 @@ pub use listener::{Caps, Slots, run};
 
 use crate::node::Node;
 use bytes::Bytes;
+use engine::checkpoint::VERIFY_PAGE;
 use framing::Understood;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -161,6 +162,7 @@ async fn route(api: &Inner, conn: &Conn, request: Request<Incoming>) -> Reply {
         Endpoint::Readyz => Ok(ops::ready(node, request.uri().query())),
         Endpoint::Metrics => ops::metrics(node, request.headers(), request.uri().query()),
         Endpoint::OpenApi => Ok(Reply::new(200, JSON, api.openapi.clone())),
+        Endpoint::Verify => Ok(Reply::new(200, HTML, VERIFY_PAGE)),
         Endpoint::Problems => Ok(Reply::new(200, HTML, refusal::page(None).unwrap_or_default())),
         Endpoint::Problem => match refusal::page(Some(matched.values[0])) {
             Some(page) => Ok(Reply::new(200, HTML, page)),

@@ -22,6 +22,7 @@ pub enum Endpoint {
     Metrics,
     OpenApi,
     Problems,
+    Verify,
     Problem,
 }
 
@@ -184,6 +185,8 @@ pub static ROUTES: &[Route] = &[
         answers: &[answer(200, "text/plain; version=0.0.4; charset=utf-8", "", "All series."), answer(401, PROBLEM, "Problem", "Basic auth is configured.")] },
     Route { endpoint: Endpoint::OpenApi, methods: Methods::Get, path: "/openapi.json", summary: "This document",
         body: None, parameters: &[], security: "", answers: &[answer(200, JSON, "", "OpenAPI 3.1.")] },
+    Route { endpoint: Endpoint::Verify, methods: Methods::Get, path: "/verify", summary: "A page that checks receipts in the browser, without asking this server",
+        body: None, parameters: &[], security: "", answers: &[answer(200, HTML, "", "One file that loads nothing; keep a copy.")] },
     Route { endpoint: Endpoint::Problems, methods: Methods::Get, path: "/problems", summary: "All kinds of problems",
         body: None, parameters: &[], security: "", answers: &[answer(200, HTML, "", "A list.")] },
     Route { endpoint: Endpoint::Problem, methods: Methods::Get, path: "/problems/{slug}", summary: "One kind of problem",
@@ -291,6 +294,7 @@ mod tests {
             ("/health", Some((Endpoint::Health, &[]))),
             ("/health/", None),
             ("/problems", Some((Endpoint::Problems, &[]))),
+            ("/verify", Some((Endpoint::Verify, &[]))),
             ("/problems/not-found", Some((Endpoint::Problem, &["not-found"]))),
             ("/", None),
             ("", None),

@@ -1,11 +1,11 @@
 //! `worm export`: the published part of a log as plain files, for programs that we did not write.
 //!
 //! The layout is C2SP tlog-tiles: `checkpoint`, `tile/L/N[.p/W]`, `tile/entries/N[.p/W]`; beside them `proofs/` with
-//! a few receipts and their entries, and the log's public key in `vkey`.
+//! a few receipts and their entries, the log's public key in `vkey`, and `verify.html`, which checks them in a browser.
 
 use std::path::{Path, PathBuf};
 
-use engine::checkpoint::{Receipt, Signed};
+use engine::checkpoint::{Receipt, Signed, VERIFY_PAGE};
 use engine::log::Digest;
 use engine::tree::inclusion_proof;
 use engine::tree::tiles::{Kind, LEVEL_MAX, Tile, WIDTH, bundle_push};
@@ -203,6 +203,7 @@ fn export(
     if let Ok(verifier) = read_vkey(&home.vkey().display().to_string()) {
         write(&out.join("vkey"), format!("{}\n", verifier.vkey()).as_bytes())?;
     }
+    write(&out.join("verify.html"), VERIFY_PAGE.as_bytes())?;
     write(&out.join("checkpoint"), note)?;
     Ok((rows.files, entries.len() as u64))
 }
