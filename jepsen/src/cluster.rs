@@ -38,6 +38,8 @@ pub struct Host {
     pub number: usize,
     /// Its disk.
     pub disk: Disk,
+    /// Whether its directory is not what a node left, but what a fault made of it.
+    pub spoiled: AtomicBool,
     name: AtomicU64,
     child: Mutex<Option<Child>>,
 }
@@ -139,7 +141,13 @@ impl Cluster {
     pub fn start(net: Net, bins: &Path, out: &Path, fake_clock: bool) -> Result<Cluster, String> {
         let host = |number| {
             let disk = Disk::mount(&bins.join("lossyfs"), &out.join(format!("disk-{number}")))?;
-            Ok(Host { number, disk, name: AtomicU64::new(number as u64), child: Mutex::new(None) })
+            Ok(Host {
+                number,
+                disk,
+                spoiled: AtomicBool::new(false),
+                name: AtomicU64::new(number as u64),
+                child: Mutex::new(None),
+            })
         };
         let hosts = (1..=HOSTS).map(host).collect::<Result<Vec<Host>, String>>()?;
         let clock = if fake_clock { faketime() } else { None };
@@ -162,6 +170,12 @@ impl Cluster {
         }
         cluster.launch(1)?;
         cluster.wait(1)?;
+        let key = cluster
+            .host(1)
+            .client(PATIENCE)
+            .get("/tlog/default/vkey")
+            .map_err(|silence| silence.to_string())?;
+        std::fs::write(cluster.vkey(), key.body).map_err(|error| error.to_string())?;
         cluster.founded.store(true, Ordering::SeqCst);
         for host in 2..=HOSTS {
             cluster.launch(host)?;
@@ -359,6 +373,24 @@ impl Cluster {
         }
         let (_, name) = best?;
         self.hosts.iter().find(|host| host.name() == name).map(|host| host.number)
+    }
+
+    /// The public key of the log, as the group shows it.
+    pub fn vkey(&self) -> PathBuf {
+        self.out.join("log.vkey")
+    }
+
+    /// The directory of this run.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// `worm` with arguments.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn worm(&self, arguments: &[&str]) -> Result<Said, String> {
+        tool::run(&self.bins.join("worm"), arguments, PATIENCE)
     }
 
     /// `flk` with arguments.

@@ -8,12 +8,14 @@ mod check;
 mod cluster;
 mod disk;
 mod edn;
+mod evidence;
 mod history;
 mod http;
 mod jail;
 mod nemesis;
 mod net;
 mod pcs;
+mod report;
 mod rng;
 mod run;
 mod tool;
@@ -69,6 +71,9 @@ pub struct Options {
     /// Directory for history, logs and report; made anew
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Where the programs under test are
+    #[arg(long, hide = true)]
+    pub bins: Option<PathBuf>,
 }
 
 impl Options {
@@ -131,7 +136,13 @@ fn outside(mut options: Options) -> Result<ExitCode, String> {
     let out = fresh().map_err(|error| format!("{}: {error}", out.display()))?;
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(own);
-    command.arg("inside").arg("--out").arg(&out).args(["--nemesis", &options.nemesis]);
+    command
+        .arg("inside")
+        .arg("--out")
+        .arg(&out)
+        .arg("--bins")
+        .arg(&bins)
+        .args(["--nemesis", &options.nemesis]);
     for (name, value) in [("--seconds", options.seconds), ("--seed", options.seed), ("--ops", options.ops)] {
         command.args([name, &value.to_string()]);
     }
@@ -139,8 +150,14 @@ fn outside(mut options: Options) -> Result<ExitCode, String> {
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(3)))
 }
 
+/// Names a directory with the programs under test; then nothing is built.
+const PROGRAMS: &str = "TEST_BIN_DIR";
+
 /// The directory of the programs under test, built now so that a run never judges yesterday's.
 fn programs() -> Result<PathBuf, String> {
+    if let Some(given) = std::env::var_os(PROGRAMS) {
+        return Ok(PathBuf::from(given));
+    }
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let profile = own.parent().ok_or("this program stands nowhere")?.to_owned();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the repository is gone")?;
@@ -161,8 +178,7 @@ fn programs() -> Result<PathBuf, String> {
 fn inside(options: &Options) -> ExitCode {
     let result = || {
         jail::settle().map_err(|error| format!("mounts: {error}"))?;
-        let own = std::env::current_exe().map_err(|error| error.to_string())?;
-        let bins = own.parent().ok_or("this program stands nowhere")?;
+        let bins = options.bins.as_deref().ok_or("no programs")?;
         run::run(options, &options.faults()?, bins)
     };
     result().map_or_else(
@@ -178,7 +194,7 @@ fn again(path: &Path) -> ExitCode {
     let history = std::fs::read_to_string(path).map_err(|error| error.to_string());
     match history.and_then(|text| edn::parse(&text)) {
         Ok(history) => {
-            let verdicts = run::judge_history(&history, &[]);
+            let verdicts = run::judge(&history, &[], &[], u64::MAX);
             run::print(&verdicts);
             code(check::overall(&verdicts))
         }

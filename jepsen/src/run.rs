@@ -4,10 +4,11 @@ use crate::Options;
 use crate::check::{self, Valid, Verdict};
 use crate::cluster::{Cluster, HOSTS, faketime, say};
 use crate::edn;
+use crate::evidence::{self, Node};
 use crate::history::Event;
 use crate::nemesis::{self, Fault};
 use crate::net::Net;
-use crate::pcs::TENANTS;
+use crate::report;
 use crate::workload::{self, Shared};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -23,40 +24,44 @@ const ALLOWANCE: Duration = Duration::from_secs(600);
 /// Why there is nothing to judge.
 pub fn run(options: &Options, faults: &[Fault], bins: &Path) -> Result<Valid, String> {
     let out = options.out.as_deref().ok_or("no directory")?;
-    let bound = 3 * Duration::from_secs(options.seconds) + ALLOWANCE;
+    let bound = 4 * Duration::from_secs(options.seconds) + ALLOWANCE;
     std::thread::spawn(move || {
         std::thread::sleep(bound);
         eprintln!("jepsen: it did not end in {bound:?}: unknown");
         std::process::exit(3);
     });
     say(&format!("seed {}, {} s, in {}", options.seed, options.seconds, out.display()));
+    let mut faults = faults.to_vec();
     if faults.contains(&Fault::Clock) && faketime().is_none() {
-        say("libfaketime is not there (Debian's package libfaketime): the fault clock will be skipped");
+        say("SKIPPED clock (counts as not run): libfaketime is not there (Debian's package libfaketime)");
+        faults.retain(|fault| *fault != Fault::Clock);
     }
     let net = Net::start(HOSTS, options.seed).map_err(|error| format!("the network: {error}"))?;
     let cluster = Cluster::start(net, bins, out, faults.contains(&Fault::Clock))?;
     say("three nodes are ready");
     let shared = Shared::new(options.ops);
-    let clients = workload::setonce::start(&shared, options.seed);
-    let over = Instant::now() + Duration::from_secs(options.seconds);
+    let mut clients = workload::setonce::start(&shared, options.seed);
+    clients.extend(workload::tenants::start(&shared, options.seed));
+    clients.extend(workload::audit::start(&shared, options.seed));
+    let time = Duration::from_secs(options.seconds);
+    let (over, latest) = (Instant::now() + time, Instant::now() + 3 * time);
     std::thread::scope(|scope| {
-        scope.spawn(|| nemesis::run(&cluster, &shared, faults, options.seed, over));
+        let brings = scope.spawn(|| nemesis::run(&cluster, &shared, &faults, options.seed, over, latest));
+        scope.spawn(|| workload::audit::copies(&cluster, &shared, options.seed));
         std::thread::sleep(over.saturating_duration_since(Instant::now()));
+        let _ = brings.join();
+        shared.stop.store(true, Ordering::SeqCst);
     });
-    shared.stop.store(true, Ordering::SeqCst);
+    let over = shared.recorder.nanos();
     clients.into_iter().for_each(|client| drop(client.join()));
     heal(&cluster);
     if !nemesis::settled(&cluster, Duration::from_secs(60)) {
-        say(&format!("not all nodes came back: {}", nemesis::waiting(&cluster)));
+        nemesis::unsettled(&cluster, &shared);
     }
-    let newest = shared.newest.load(Ordering::SeqCst);
-    let keys: Vec<(usize, u64)> =
-        (0..=newest).flat_map(|number| (0..TENANTS.len() - 1).map(move |tenant| (tenant, number))).collect();
-    say(&format!("healed; reading {} ids of every node", keys.len()));
+    let keys = shared.keys();
+    say(&format!("healed; reading {} ids of every node, then replaying each log", keys.len()));
     workload::finish::read_all(&shared, &keys);
-    for host in &cluster.hosts {
-        host.stop(Duration::from_secs(20));
-    }
+    let nodes = evidence::collect(&cluster);
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let tally = cluster.net.tally();
     say(&format!(
@@ -68,9 +73,14 @@ pub fn run(options: &Options, faults: &[Fault], bins: &Path) -> Result<Valid, St
     ));
     let history = shared.recorder.take();
     write(&history, out).map_err(|error| format!("{}: {error}", out.display()))?;
-    let hosts: Vec<u64> = (1..=HOSTS as u64).collect();
-    let verdicts = judge_history(&history, &hosts);
+    let verdicts = judge(&history, &nodes, &faults, over);
     print(&verdicts);
+    let title =
+        format!("Three nodes, seed {}, {} s, faults: {}", options.seed, options.seconds, options.nemesis);
+    let page = report::page(&title, &history, &verdicts, over);
+    let report = out.join("report.html");
+    std::fs::write(&report, page).map_err(|error| format!("{}: {error}", report.display()))?;
+    say(&format!("history {}, report {}", out.join("history.edn").display(), report.display()));
     Ok(check::overall(&verdicts))
 }
 
@@ -94,9 +104,21 @@ fn write(history: &[Event], out: &Path) -> std::io::Result<()> {
     std::fs::write(out.join("history.edn"), text)
 }
 
-/// What a history alone can say; `hosts` are those that must have everything.
-pub fn judge_history(history: &[Event], hosts: &[u64]) -> Vec<Verdict> {
-    vec![check::setonce::check(history), check::durable::check(history, hosts)]
+/// All checkers; without nodes, what the history alone can say. `over` is when clients were told to stop.
+pub fn judge(history: &[Event], nodes: &[Node], faults: &[Fault], over: u64) -> Vec<Verdict> {
+    let hosts: Vec<u64> = (1..=HOSTS as u64).collect();
+    let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
+    vec![
+        check::setonce::check(history),
+        check::durable::check(history, &hosts),
+        check::audit::check(history, nodes),
+        check::projections::check(history, nodes),
+        check::once::check(history, nodes),
+        check::tenants::check(history, nodes),
+        check::recovery::check(history, over),
+        check::coverage::check(history, &names),
+        check::logs::check(history, nodes),
+    ]
 }
 
 /// Shows verdicts to whoever watches.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools.sh go|promtool|python|chromium: makes sure that an outsider's tool is there and prints its path as the last line.
+# tools.sh go|promtool|python|chromium|faketime: makes sure that an outsider's tool is there and prints its path as the last line.
 #
 # Debian's packages are used where a tool is missing; the Python tools live in a virtual environment under target/
 # with the versions of requirements.txt. Anything that cannot be had ends with a message that says what to install.
@@ -39,6 +39,10 @@ chromium)
     debian chromium chromium
     command -v chromium
     ;;
+faketime)
+    debian faketime faketime
+    command -v faketime
+    ;;
 python)
     debian python3 python3 python3-venv
     venv=target/outsiders/python
@@ -59,6 +63,6 @@ python)
     echo "$PWD/$venv/bin/python"
     ;;
 *)
-    fail "usage: tools.sh go|promtool|python|chromium"
+    fail "usage: tools.sh go|promtool|python|chromium|faketime"
     ;;
 esac

@@ -1,8 +1,16 @@
 //! Checkers: pure functions of what a run wrote down. Each says true, false or unknown; unknown never counts as
 //! passed. Every one of them has tests with a planted violation that it must refuse.
 
+pub mod audit;
+pub mod coverage;
 pub mod durable;
+pub mod logs;
+pub mod merkle;
+pub mod once;
+pub mod projections;
+pub mod recovery;
 pub mod setonce;
+pub mod tenants;
 
 /// What a checker says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

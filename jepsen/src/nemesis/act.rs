@@ -5,6 +5,7 @@ use crate::cluster::{Cluster, HOSTS, sync};
 use crate::net::Rule;
 use crate::rng::Rng;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What has to be done when a fault ends.
@@ -48,6 +49,8 @@ fn other(host: usize, rng: &mut Rng) -> usize {
 
 /// Loses or tears what this host's disk had not synced.
 fn power_off(cluster: &Cluster, host: usize, rng: &mut Rng) -> Result<(), String> {
+    // What is made from the log is not synced: until the node has been started its files may be torn.
+    cluster.host(host).spoiled.store(true, Ordering::SeqCst);
     cluster.host(host).kill();
     let torn = format!("crash torn {}", rng.next() >> 1);
     cluster.host(host).disk.order(if rng.chance(1, 3) { "crash" } else { &torn })
@@ -113,6 +116,7 @@ pub fn begin(fault: Fault, cluster: &Cluster, rng: &mut Rng) -> (Outcome, Undo) 
             or_skipped(ordered.map(|()| format!("{at}: {delay} ms")), Undo::Order(host, "fsync-delay 0"))
         }
         Fault::Truncate => {
+            cluster.host(host).spoiled.store(true, Ordering::SeqCst);
             cluster.host(host).kill();
             or_skipped(truncate(&cluster.host(host).data(), rng), Undo::Launch(vec![host]))
         }
@@ -205,6 +209,7 @@ fn wipe(cluster: &Cluster, number: usize) -> (Outcome, Undo) {
     }
     let host = cluster.host(number);
     let old = host.name();
+    host.spoiled.store(true, Ordering::SeqCst);
     host.kill();
     let refused = || {
         lose(&host.data())?;

@@ -6,6 +6,7 @@ use crate::cluster::{Cluster, say};
 use crate::history::{Event, Kind};
 use crate::rng::Rng;
 use crate::workload::Shared;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -152,18 +153,34 @@ impl Plan {
 /// Longest wait for all nodes after a step.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// Brings the steps of a plan until it is over, and takes the last one away.
-pub fn run(cluster: &Cluster, shared: &Arc<Shared>, kinds: &[Fault], seed: u64, over: Instant) {
+/// Brings the steps of a plan until it is over, and takes the last one away. Goes on beyond that, at most until
+/// `latest`, for what has not come yet: on a slow machine a round takes longer.
+pub fn run(
+    cluster: &Cluster,
+    shared: &Arc<Shared>,
+    kinds: &[Fault],
+    seed: u64,
+    over: Instant,
+    latest: Instant,
+) {
     let mut rng = Rng::new(seed, "nemesis");
+    let mut absent: BTreeSet<Fault> = kinds.iter().copied().collect();
     for step in Plan::new(kinds, seed) {
-        if Instant::now() + step.hold >= over || shared.stop.load(Ordering::SeqCst) {
+        let several = step.faults.len() > 1;
+        let kind = if several { Fault::Everything } else { step.faults[0] };
+        let now = Instant::now();
+        if now >= latest || (now + step.hold >= over && absent.is_empty()) {
             return;
         }
-        let several = step.faults.len() > 1;
+        if now + step.hold >= over && !absent.contains(&kind) {
+            continue;
+        }
         let mut there = Vec::new();
+        let mut came = true;
         for fault in &step.faults {
             note(shared, &format!("start-{}", fault.name()), None);
             let (outcome, undo) = act::begin(*fault, cluster, &mut rng);
+            came &= several || matches!(outcome, Outcome::Installed(_));
             note(shared, &format!("start-{}", fault.name()), Some(&outcome));
             there.push((*fault, undo));
         }
@@ -174,16 +191,24 @@ pub fn run(cluster: &Cluster, shared: &Arc<Shared>, kinds: &[Fault], seed: u64, 
         std::thread::sleep(step.hold);
         for (fault, undo) in there.into_iter().rev() {
             let outcome = act::end(undo, cluster, &mut rng);
+            came &= several || matches!(outcome, Outcome::Installed(_));
             note(shared, &format!("stop-{}", fault.name()), Some(&outcome));
         }
         if several {
-            note(shared, "stop-everything", Some(&Outcome::Installed(String::new())));
+            note(shared, "stop-everything", Some(&Outcome::Installed("all of them".to_owned())));
+        }
+        if came {
+            absent.remove(&kind);
         }
         if step.settle && !settled(cluster, SETTLE) {
-            // The checker of recovery says what that means.
-            note(shared, "unsettled", Some(&Outcome::Indeterminate(waiting(cluster))));
+            unsettled(cluster, shared);
         }
     }
+}
+
+/// Writes down which nodes stay away; the checker of recovery says what that means.
+pub fn unsettled(cluster: &Cluster, shared: &Shared) {
+    note(shared, "unsettled", Some(&Outcome::Indeterminate(waiting(cluster))));
 }
 
 fn note(shared: &Shared, f: &str, outcome: Option<&Outcome>) {
@@ -208,6 +233,7 @@ pub fn settled(cluster: &Cluster, patience: Duration) -> bool {
     let end = Instant::now() + patience;
     loop {
         if cluster.hosts.iter().all(|host| host.ready()) {
+            cluster.hosts.iter().for_each(|host| host.spoiled.store(false, Ordering::SeqCst));
             return true;
         }
         if Instant::now() >= end {
@@ -218,7 +244,7 @@ pub fn settled(cluster: &Cluster, patience: Duration) -> bool {
 }
 
 /// Which nodes do not take submissions, and what they say about it.
-pub fn waiting(cluster: &Cluster) -> String {
+fn waiting(cluster: &Cluster) -> String {
     let ill = cluster.hosts.iter().filter(|host| !host.ready()).map(|host| {
         let page = host.client(Duration::from_secs(1)).get("/readyz?verbose");
         let page = page.map_or_else(|silence| silence.to_string(), |page| page.text().replace('\n', "; "));

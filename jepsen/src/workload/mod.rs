@@ -3,8 +3,10 @@
 //! A submission without an answer is `info`; one that the server says it did not record is `fail`, and the checker
 //! holds the server to that. A read has no effect, so one without an answer has simply failed.
 
+pub mod audit;
 pub mod finish;
 pub mod setonce;
+pub mod tenants;
 
 use crate::cluster::http;
 use crate::history::{Event, Kind, Recorder};
@@ -27,6 +29,10 @@ pub struct Shared {
     pub budget: AtomicU64,
     /// The newest number under which clients compete.
     pub newest: AtomicU64,
+    /// Numbers that one tenant has for itself so far.
+    pub alone: AtomicU64,
+    /// Numbers of the metered tenant so far.
+    pub metered: AtomicU64,
     /// The next process number.
     processes: AtomicU64,
 }
@@ -39,8 +45,19 @@ impl Shared {
             stop: AtomicBool::new(false),
             budget: AtomicU64::new(budget),
             newest: AtomicU64::new(0),
+            alone: AtomicU64::new(0),
+            metered: AtomicU64::new(0),
             processes: AtomicU64::new(0),
         })
+    }
+
+    /// Every id that somebody may have submitted, with its tenant.
+    pub fn keys(&self) -> Vec<(usize, u64)> {
+        let count = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+        let mut keys: Vec<(usize, u64)> = (0..=count(&self.newest)).flat_map(|n| [(0, n), (1, n)]).collect();
+        keys.extend((0..count(&self.alone)).map(|n| (0, tenants::ALONE + n)));
+        keys.extend((0..count(&self.metered)).map(|n| (2, tenants::METERED + n)));
+        keys
     }
 
     /// Whether a client may go on; takes one operation from the budget.
@@ -175,10 +192,13 @@ fn submitted(answer: &Answer, number: u64) -> Done {
 /// What a refusal says about whether it happened.
 fn refused(answer: &Answer) -> Done {
     let page: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let kind = page["type"].as_str().unwrap_or_default().trim_start_matches("/problems/").to_owned();
+    let kind =
+        page["type"].as_str().and_then(|kind| kind.rsplit(['/', '#']).next()).unwrap_or_default().to_owned();
     match (answer.status, kind.as_str()) {
         (503, "outcome-unknown") => Done::info(kind),
         (503, "log-unavailable" | "overloaded" | "draining") => Done::fail(kind),
+        // Of a read, which has no effect; a submission's is looked at before.
+        (500, "internal") => Done::fail(kind),
         (429, "quota-exceeded" | "too-many-requests") => Done::fail(kind),
         _ => Done::info(unexpected(answer)),
     }

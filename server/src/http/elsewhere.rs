@@ -32,8 +32,10 @@ pub(super) async fn ask_leader(node: &Arc<Node>, ask: &Ask) -> Result<Reply, Pro
     let mut sent = false;
     loop {
         let told = if node.leads() { here(node, ask).await } else { there(node, ask, &mut sent).await };
-        if let Told::Reply(reply) = told {
-            return Ok(reply);
+        match told {
+            Told::Reply(reply) => return if sent { sure(ask, reply) } else { Ok(reply) },
+            Told::Unknown => sent = true,
+            Told::Elsewhere(_) => {}
         }
         if Instant::now() >= end || !node.has_peers() {
             let refusal = if sent { Refusal::OutcomeUnknown } else { Refusal::LogUnavailable };
@@ -41,6 +43,15 @@ pub(super) async fn ask_leader(node: &Arc<Node>, ask: &Ask) -> Result<Reply, Pro
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// A reply after an earlier try whose outcome nobody knows. A decision is one, whoever made it first; but "not
+/// recorded" is true of the last try only.
+fn sure(ask: &Ask, reply: Reply) -> Result<Reply, Problem> {
+    if ask.kind == Kind::Administration || !matches!(reply.status, 429 | 500 | 503) {
+        return Ok(reply);
+    }
+    Err(Problem::from(Refusal::OutcomeUnknown).detail("it was made again, and not taken then"))
 }
 
 /// Answers a request here, if this node leads.
@@ -54,7 +65,10 @@ pub(crate) async fn here(node: &Arc<Node>, ask: &Ask) -> Told {
         Kind::Administration => cluster::here(node, ask).await,
     };
     match result {
-        Err(problem) if problem.elsewhere && node.has_peers() => Told::Elsewhere(None),
+        Err(problem) if problem.elsewhere && node.has_peers() => match problem.refusal {
+            Refusal::OutcomeUnknown => Told::Unknown,
+            _ => Told::Elsewhere(None),
+        },
         Err(problem) => Told::Reply(problem.into()),
         Ok(reply) => Told::Reply(reply),
     }
@@ -103,6 +117,25 @@ pub(super) async fn fresh(node: &Node) -> Result<(), Problem> {
                     "whether this node is up to date cannot be learnt: the group has no leader that answers";
                 return Err(Problem::from(Refusal::LogUnavailable).detail(detail));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_refusal_does_not_undo_an_earlier_try() {
+        let ask = |kind| Ask { kind, strict: false, tenant: None, body: Vec::new() };
+        let after = |kind, status| sure(&ask(kind), Reply::new(status, "", ""));
+        for status in [429, 500, 503] {
+            let problem = after(Kind::Submission, status).expect_err("nobody knows");
+            assert_eq!(problem.refusal, Refusal::OutcomeUnknown, "{status}");
+            assert_eq!(after(Kind::Administration, status).expect("as it came").status, status);
+        }
+        for status in [200, 202, 400, 401, 422] {
+            assert_eq!(after(Kind::Batch, status).expect("a decision").status, status);
         }
     }
 }

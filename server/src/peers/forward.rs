@@ -3,6 +3,7 @@
 //! ```text
 //! request  kind u8 (1 submission, 2 batch, 3 administration), strict u8, tenant? (u8 and a length u16), body to the end
 //! answer   0 this node does not lead, leader u64 (0 unknown)
+//!          2 this node does not lead any more, and the request may have been recorded
 //!          1 status u16, media u8, headers u8 x (name (u8), value (u16)), body to the end
 //! ```
 
@@ -79,6 +80,8 @@ impl Ask {
 pub enum Told {
     /// The node does not lead; perhaps that one does.
     Elsewhere(Option<u64>),
+    /// The node lost the lead in the middle: what was asked may have happened.
+    Unknown,
     /// The answer for the client.
     Reply(Reply),
 }
@@ -92,6 +95,7 @@ impl Told {
                 out.push(0);
                 out.extend_from_slice(&leader.unwrap_or(0).to_le_bytes());
             }
+            Told::Unknown => out.push(2),
             Told::Reply(reply) => {
                 out.push(1);
                 out.extend_from_slice(&reply.status.to_le_bytes());
@@ -115,10 +119,18 @@ impl Told {
     /// When it is none.
     pub fn decode(bytes: &[u8]) -> Result<Told, DecodeError> {
         let mut reader = Reader::new(bytes);
-        if !reader.bool("reply")? {
-            let leader = reader.u64("leader")?;
-            reader.end()?;
-            return Ok(Told::Elsewhere((leader != 0).then_some(leader)));
+        match reader.u8("reply")? {
+            0 => {
+                let leader = reader.u64("leader")?;
+                reader.end()?;
+                return Ok(Told::Elsewhere((leader != 0).then_some(leader)));
+            }
+            1 => {}
+            2 => {
+                reader.end()?;
+                return Ok(Told::Unknown);
+            }
+            unknown => return Err(DecodeError::UnknownTag(unknown)),
         }
         let status = reader.u16("status")?;
         if !(200..600).contains(&status) {
@@ -166,6 +178,7 @@ mod tests {
             let back = Told::decode(&Told::Elsewhere(leader).encode());
             assert!(matches!(back, Ok(Told::Elsewhere(found)) if found == leader));
         }
+        assert!(matches!(Told::decode(&Told::Unknown.encode()), Ok(Told::Unknown)));
     }
 
     #[test]
@@ -175,6 +188,7 @@ mod tests {
             assert!(Told::decode(&bytes[..length]).is_err(), "{length}");
         }
         assert!(Told::decode(&[1, 0, 0, 0, 0]).is_err());
+        assert!(Told::decode(&[2, 0]).is_err() && Told::decode(&[3]).is_err());
         assert!(Ask::decode(&[4, 0, 0]).is_err());
         assert!(Ask::decode(&[1, 0, 1, 255, 255]).is_err());
     }
