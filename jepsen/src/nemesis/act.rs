@@ -120,6 +120,7 @@ pub fn begin(fault: Fault, cluster: &Cluster, rng: &mut Rng) -> (Outcome, Undo) 
             cluster.host(host).kill();
             or_skipped(truncate(&cluster.host(host).data(), rng), Undo::Launch(vec![host]))
         }
+        Fault::Rot => rot(cluster, rng),
         Fault::Wipe => wipe(cluster, host),
         Fault::Upgrade => upgrade(cluster, rng),
         Fault::Everything => skipped("it stands for several others"),
@@ -166,6 +167,32 @@ fn fsync_error(cluster: &Cluster, host: usize, rng: &mut Rng) -> (Outcome, Undo)
     let before = disk.tally("fsync_errors");
     let ordered = disk.order(&format!("fsync-eio {} {after} node-{node}/log", rng.between(1, 6)));
     or_skipped(ordered.map(|()| format!("host {host}, {after}")), Undo::Restart(host, before))
+}
+
+/// Flips bits in a sealed segment of a node that does not lead. Only one: the others are what is left to trust.
+fn rot(cluster: &Cluster, rng: &mut Rng) -> (Outcome, Undo) {
+    let Some(leader) = cluster.leader().filter(|_| super::settled(cluster, Duration::from_secs(10))) else {
+        return skipped("another node is not ready: the group could not spare one");
+    };
+    let host = cluster.host(other(leader, rng));
+    let (mut files, number) = (Vec::new(), host.number);
+    if let Err(error) = collect(&host.data().join("log"), &mut files) {
+        return skipped(error.to_string());
+    }
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "seg"));
+    files.sort();
+    // The last is zeroed ahead, the one before is written to; both are still in the log's own hands.
+    files.truncate(files.len().saturating_sub(2));
+    if files.is_empty() {
+        return skipped("no segment is sealed yet");
+    }
+    let path = rng.pick(&files);
+    let length = path.metadata().map_or(1, |metadata| metadata.len().max(1));
+    let (at, bits) = (rng.below(length), rng.between(1, 255));
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    host.spoiled.store(true, Ordering::SeqCst);
+    let ordered = host.disk.order(&format!("rot node-{}/log/{name} {at} {bits}", host.name()));
+    or_skipped(ordered.map(|()| format!("host {number}: {name} at {at}")), Undo::Order(number, "heal"))
 }
 
 /// Cuts the end off one of the files that are made from the log.
