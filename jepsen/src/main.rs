@@ -46,7 +46,7 @@ enum Verb {
     Inside(Options),
     /// List the faults
     Faults,
-    /// Check the history of a former run again, as far as a history can say
+    /// Check the history of a former run again: what needs no more than that (C1, C2, C7)
     Check {
         /// The file history.edn
         history: PathBuf,
@@ -194,7 +194,7 @@ fn again(path: &Path) -> ExitCode {
     let history = std::fs::read_to_string(path).map_err(|error| error.to_string());
     match history.and_then(|text| edn::parse(&text)) {
         Ok(history) => {
-            let verdicts = run::judge(&history, &[], &[], u64::MAX);
+            let verdicts = run::judge_again(&history);
             run::print(&verdicts);
             code(check::overall(&verdicts))
         }
