@@ -73,6 +73,8 @@ pub fn run(options: &Options, faults: &[Fault], bins: &Path) -> Result<Valid, St
     ));
     let history = shared.recorder.take();
     write(&history, out).map_err(|error| format!("{}: {error}", out.display()))?;
+    // Large, and the last one only; refused ones were put aside.
+    let _ = std::fs::remove_dir_all(out.join("copy"));
     let verdicts = judge(&history, &nodes, &faults, over);
     print(&verdicts);
     let title =
