@@ -20,13 +20,12 @@ use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use engine::event::{self, Record};
+use engine::event;
 use engine::limits::{RECORD_BYTES_MAX, RECORD_EVENTS_MAX};
 use engine::log::Lsn;
 use openraft::async_runtime::{WatchReceiver, watch::RecvError};
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
 use openraft::impls::OneshotResponder;
-use openraft::type_config::TypeConfigExt;
 use openraft::type_config::alias::OneshotReceiverOf;
 use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
 use segments::{Disk, FRAME_HEADER};
@@ -102,7 +101,7 @@ pub struct Group<R: Runtime = Tokio> {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) turns: Turns,
     pub(crate) back: AtomicBool,
-    shared: Arc<Shared<R>>,
+    pub(crate) shared: Arc<Shared<R>>,
     bytes: Arc<Semaphore>,
     batches: Arc<Semaphore>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -363,21 +362,6 @@ impl<R: Runtime> Group<R> {
         applied.map(|_| ()).map_err(|_| ReadError::NotLeader { leader: None })
     }
 
-    /// Read one record back from the log. What is returned is durable; whether it is agreed too, the
-    /// caller knows.
-    ///
-    /// # Errors
-    /// When the log has shut down, does not hold the record, or cannot read it.
-    pub async fn read(&self, lsn: Lsn) -> io::Result<Record> {
-        let (done, read) = Types::<R>::oneshot();
-        let command = Command::Read { from: lsn, to: lsn.next(), done };
-        let gone = || io::Error::other("the log has shut down");
-        self.shared.mailbox.send(command, 0).await.map_err(|_| gone())?;
-        let stored = read.await.map_err(|_| gone())??;
-        let (_, _, bytes) = stored.into_iter().next().ok_or_else(|| io::Error::other("no such record"))?;
-        Record::decode(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
-    }
-
     /// How this node stands now.
     pub fn metrics(&self) -> Metrics {
         let watch = self.raft.metrics();
@@ -425,6 +409,13 @@ impl<R: Runtime> Group<R> {
                 return Failure { reason: "raft has gone away".into() };
             }
         }
+    }
+
+    /// Take no part any more: no votes, no entries, neither sent nor received. The log can still be read. Nothing
+    /// undoes it but a restart.
+    pub async fn halt(&self) {
+        // An error here means that the core had died before, and with it its part.
+        let _ = self.raft.shutdown().await;
     }
 
     /// Stop: finish what was taken, write it, and let go of the disk. Proposals that were not

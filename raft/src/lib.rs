@@ -21,6 +21,7 @@ mod message;
 mod metrics;
 mod network;
 mod progress;
+mod reads;
 mod room;
 mod serve;
 mod state_machine;

@@ -7,6 +7,11 @@
 //!
 //! The fold is the only writer of the ledger. Requests read it under the same lock, briefly and rarely.
 
+mod divergence;
+
+use divergence::Confirmation;
+pub use divergence::Diverged;
+
 use crate::decision::{Decided, Kept, decided};
 use crate::door::{Admittable, Door};
 use crate::keys::Kek;
@@ -93,6 +98,10 @@ pub struct Shared {
     /// Rows of the index wait for room on the disk.
     index_waits: AtomicBool,
     fatal: OnceLock<String>,
+    /// Where this node computed something else than was attested.
+    diverged: OnceLock<Diverged>,
+    /// What is to be attested, for the others to confirm first.
+    confirmation: Confirmation,
     died: Notify,
 }
 
@@ -130,6 +139,8 @@ impl Shared {
             damages: Arc::default(),
             index_waits: AtomicBool::new(false),
             fatal: OnceLock::new(),
+            diverged: OnceLock::new(),
+            confirmation: Confirmation::default(),
             died: Notify::new(),
         })
     }
@@ -160,7 +171,7 @@ impl Shared {
         self.fatal.get().map(String::as_str)
     }
 
-    /// Resolves when the fold cannot go on; the process must then end.
+    /// Resolves when the fold cannot go on; the node must then take no part any more.
     pub async fn died(&self) -> String {
         loop {
             let told = self.died.notified();
@@ -230,7 +241,7 @@ impl Shared {
             let checkpoint = Checkpoint { origin: self.terms.origin.clone(), size, root };
             events.push(Event::Checkpoint(checkpoint.sign(&self.terms.signer)));
         }
-        self.queue.push_own(events);
+        self.confirm_or_log(events);
     }
 
     /// Writes a snapshot of the ledger as it stands, for a quick start next time. There is none in the middle of a
@@ -310,6 +321,9 @@ impl Machine for Fold {
         {
             let mut core = shared.core();
             assert!(lsn > core.standing.lsn, "I6: record {lsn} is told twice or out of order");
+            if let Err(why) = shared.compare(&mut core, lsn, &batch.events) {
+                return shared.die(why);
+            }
             core.inside = true;
             let mut keys = shared.keys.load_full();
             for (nth, event) in batch.events.iter().enumerate() {
@@ -386,9 +400,8 @@ impl Shared {
             (Event::Received(_), Some(in_flight)) => in_flight.judging.judged(nth),
             _ => own.as_deref(),
         };
-        if let Event::Attested(attested) = event {
+        if matches!(event, Event::Attested(_)) {
             core.attesting = false;
-            core.ledger.check_attested(attested).map_err(|divergence| format!("I3: {divergence}"))?;
         }
         let outcome = core
             .ledger

@@ -74,9 +74,24 @@ impl Node {
     }
 }
 
+/// Has the membership say where this node is: an operator may have moved it to another address, or given it one for the
+/// first time.
+async fn locate(node: &Node) {
+    let me = node.me();
+    if node.has_peers()
+        && node.group.member(node.config.node_id).as_ref() != Some(&me)
+        && let Err(error) = node.group.add(node.config.node_id, me).await
+    {
+        tracing::warn!(%error, "the membership does not say where this node is");
+    }
+}
+
 /// Follows the group: leads when this node is elected, cedes when it is not.
 pub async fn follow(node: Arc<Node>) {
     let mut led = node.led;
+    if led.is_some() {
+        locate(&node).await;
+    }
     loop {
         let now = node.group.leads_unlike(led).await;
         node.cede();
@@ -90,13 +105,6 @@ pub async fn follow(node: Arc<Node>) {
             tracing::error!(%error, "this node leads and cannot bring the tenants up to date; it takes none of their submissions");
             continue;
         }
-        // An operator may have moved this node to another address, or given it one for the first time.
-        let me = node.me();
-        if node.has_peers()
-            && node.group.member(node.config.node_id).as_ref() != Some(&me)
-            && let Err(error) = node.group.add(node.config.node_id, me).await
-        {
-            tracing::warn!(%error, "the membership does not say where this node is");
-        }
+        locate(&node).await;
     }
 }

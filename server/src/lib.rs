@@ -6,9 +6,12 @@
 //! the requests that wait. Nothing is answered before its record is durable and agreed (I6).
 
 pub mod answers;
+pub mod checkup;
 pub mod clock;
 pub mod config;
+mod confirm;
 pub mod decision;
+pub mod disk;
 pub mod door;
 pub mod fold;
 pub mod http;

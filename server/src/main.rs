@@ -83,7 +83,16 @@ async fn serve(config: Config, dev: bool) -> ExitCode {
     });
     let signal = tokio::select! {
         signal = &mut stop => signal,
-        why = running.ledger_died() => return die(&why),
+        why = running.ledger_died() => match running.node().fold.diverged() {
+            None => return die(&why),
+            Some(_) => {
+                // The others go on without it. A closed port would tell an operator less than what this node computed.
+                running.halt().await;
+                tracing::error!(why, "DIVERGENCE: this node has halted and answers only operators; flk divergence compares it with another");
+                end = ExitCode::from(FAILED);
+                (&mut stop).await
+            }
+        },
         why = running.log_failed() => {
             // S3: nothing is written until a restart has looked at the disk. What was answered is durable and can
             // be read; that is worth more to an operator at night than a closed port.

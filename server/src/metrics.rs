@@ -58,6 +58,13 @@ pub struct Metrics {
     pub scrub_bytes: IntCounter,
     pub scrub_passes: IntCounter,
     pub scrub_damage: IntGauge,
+    pub attested_agreed: IntCounter,
+    pub attested_lsn: IntGauge,
+    pub divergence_lsn: IntGauge,
+    pub disk_slow: IntGauge,
+    pub disk_hand_overs: IntCounterVec,
+    pub certificates_refused: IntGauge,
+    pub certificate_ends: IntGauge,
     pub peers_refused: IntCounterVec,
     pub forwarded: IntCounter,
     tenant_ingest: IntCounterVec,
@@ -192,6 +199,32 @@ impl Metrics {
                 "Passes of the scrubber over all sealed segments.",
             ),
             scrub_damage: gauge("flk_scrub_damage", "Sealed segments that are damaged or missing."),
+            attested_agreed: counter(
+                "flk_attested_agreed_total",
+                "Digests in the log that this node computed, too.",
+            ),
+            attested_lsn: gauge("flk_attested_lsn", "Newest record after which this node agreed."),
+            divergence_lsn: gauge(
+                "flk_divergence_lsn",
+                "Record after which this node computed something else than the log attests; 0 while it agrees.",
+            ),
+            disk_slow: gauge(
+                "flk_disk_slow",
+                "1 while syncs of the log stay slow: such a node leads only if nobody else can.",
+            ),
+            disk_hand_overs: vector(
+                "flk_disk_hand_overs_total",
+                "Times this node handed over the lead because of its disk, which was slow, full or damaged.",
+                "reason",
+            ),
+            certificates_refused: gauge(
+                "flk_certificates_refused",
+                "1 while newer certificate files cannot be used and the old ones stay in force.",
+            ),
+            certificate_ends: gauge(
+                "flk_certificate_end_timestamp_seconds",
+                "When this node's certificate ends; 0 without one.",
+            ),
             peers_refused: vector(
                 "flk_peers_refused_total",
                 "Connections to the peers' port that were refused, by what was wrong.",

@@ -4,6 +4,7 @@ use crate::answers::Answers;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, DiskChoice};
 use crate::decision::{Decided, Decision, Settled, Source, make};
+use crate::disk::Disk;
 use crate::door::Door;
 use crate::fold::{Fold, Outset, Shared, Terms};
 use crate::http::Slots;
@@ -79,6 +80,7 @@ pub struct Node {
     pub queue: Arc<Queue>,
     pub slots: Slots,
     pub metrics: Arc<Metrics>,
+    pub disk: Disk,
     pub fold: Arc<Shared>,
     pub backend: Backend,
     pub(crate) group: Arc<Group>,
@@ -149,7 +151,8 @@ impl Node {
             terms.me = Member { address: peers.advertise.clone(), incarnation: held.incarnation };
         }
         let group = Group::open(terms, disk, Fold(fold.clone())).await?;
-        if let Some(why) = fold.fatal() {
+        // With others to go on without it a node that computes something else stays, to be looked at.
+        if let Some(why) = fold.fatal().filter(|_| fold.diverged().is_none() || peers.is_none()) {
             return Err(StartError::Replay(why.to_owned()));
         }
         let fits = group.record_max() - AROUND_A_BODY;
@@ -168,6 +171,7 @@ impl Node {
             queue,
             slots: Slots::default(),
             metrics,
+            disk: Disk::default(),
             fold,
             backend,
             group: Arc::new(group),
@@ -254,6 +258,8 @@ impl Node {
                 "log",
                 format!("durable {} committed {} on {}", log.durable, log.committed, self.backend),
             ),
+            // A slow disk is a reason not to lead, none to turn submissions away.
+            check(true, "disk", self.disk.line()),
             check(!self.fold.damages.any(), "segments", segments_line(&log, self.fold.damages.first())),
             check(!self.full(&log), "room", room(&log, self.fold.stalled())),
             self.group_check(&log),
@@ -262,15 +268,25 @@ impl Node {
                 "ledger",
                 self.fold.fatal().map_or_else(|| self.fold.where_it_is(), str::to_owned),
             ),
+            check(self.fold.diverged().is_none(), "attested", self.fold.agreement()),
             check(
                 waiting < self.config.queue_bytes,
                 "queue",
                 format!("{waiting} of {} bytes", self.config.queue_bytes),
             ),
+            check(true, "certificates", self.certificates_line()),
             check(!draining, "process", if draining { "draining" } else { "running" }.to_owned()),
             // Files that can be made again are no reason to turn submissions away; they show, and alert.
             check(true, "projections", projections),
         ]
+    }
+
+    fn certificates_line(&self) -> String {
+        let Some(peers) = &self.peers else { return "none: this node has no peers".to_owned() };
+        let (ends, refused) = peers.certificates.state();
+        let ends = ends.and_then(|second| jiff::Timestamp::from_second(second).ok());
+        let ends = ends.map_or_else(|| "end unknown".to_owned(), |end| format!("valid until {end}"));
+        refused.map_or_else(|| ends.clone(), |why| format!("NEW ONES REFUSED, {ends}: {why}"))
     }
 
     fn group_check(&self, log: &LogMetrics) -> Check {

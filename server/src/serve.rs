@@ -2,9 +2,10 @@
 
 use crate::http::{Api, Caps, Deadlines};
 use crate::node::{Node, StartError};
+use crate::peers::certificates;
 use crate::scrub::{Scrubber, Terms};
 use crate::verdicts::Pool;
-use crate::{lead, peers, proposer};
+use crate::{confirm, disk, lead, peers, proposer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub struct Running {
     scrubber: Option<Scrubber>,
     follower: JoinHandle<()>,
     peers: Option<JoinHandle<()>>,
+    watchers: Vec<JoinHandle<()>>,
 }
 
 impl Running {
@@ -56,8 +58,14 @@ impl Running {
         let notary = tokio::spawn(notary(node.clone()));
         let scrubber = scrubber(&node).map_err(StartError::Thread)?;
         let follower = tokio::spawn(lead::follow(node.clone()));
-        let door = node.peers.as_ref().and_then(|peers| peers.take_door());
-        let peers = door.map(|(listening, tls)| peers::listen(listening, tls, node.clone()));
+        let mut watchers = vec![tokio::spawn(disk::watch(node.clone()))];
+        let peers = node.peers.as_ref().and_then(|way| {
+            watchers.push(tokio::spawn(confirm::run(node.clone())));
+            let (certificates, metrics) = (way.certificates.clone(), &node.metrics);
+            let gauges = (metrics.certificates_refused.clone(), metrics.certificate_ends.clone());
+            watchers.push(tokio::spawn(certificates::watch(certificates.clone(), gauges.0, gauges.1)));
+            Some(peers::listen(way.take_door()?, certificates, node.clone()))
+        });
         let (drain, draining) = watch::channel(false);
         let caps = Caps { all: node.config.max_connections, per_ip: node.config.max_connections_per_ip };
         let deadlines = Deadlines {
@@ -75,7 +83,7 @@ impl Running {
             draining,
             patience,
         ));
-        Ok(Running { address, node, drain, listener, proposer, notary, scrubber, follower, peers })
+        Ok(Running { address, node, drain, listener, proposer, notary, scrubber, follower, peers, watchers })
     }
 
     /// The node.
@@ -93,10 +101,20 @@ impl Running {
         self.node.group.failure().await.to_string()
     }
 
+    /// Takes no part in the group any more: no votes, no entries, no reads of what was computed. What an operator
+    /// asks is still answered.
+    pub async fn halt(&self) {
+        self.node.cede();
+        self.node.group.halt().await;
+    }
+
     /// Stops in order: the lead handed over, no new connections, requests in flight answered, a last
     /// checkpoint, the log closed, a snapshot, everything written.
     pub async fn stop(self) {
-        let Running { node, drain, listener, mut proposer, notary, scrubber, follower, peers, .. } = self;
+        let Running {
+            node, drain, listener, mut proposer, notary, scrubber, follower, peers, watchers, ..
+        } = self;
+        watchers.iter().for_each(JoinHandle::abort);
         drop(scrubber);
         node.draining.store(true, Ordering::Relaxed);
         if node.has_peers() && node.group.members().iter().filter(|member| member.voter).count() > 1 {

@@ -1,176 +1,14 @@
 //! Three real nodes: any of them takes submissions, any of them may go, and none of them differs.
 
 use crate::http::Connection;
-use crate::load::{Acked, Load, insist_all_present};
-use crate::node::{Node, Process, Start};
+use crate::load::{Load, insist_all_present};
+use crate::node::{Node, Process};
 use crate::pcs::submission;
-use crate::ports;
-use crate::tools::{self, Said};
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use crate::tools;
+use crate::trio::{Group, PATIENCE, text, until};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-
-/// Longest wait for anything a group does by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Directories, ports and running nodes of one group, by name.
-struct Group {
-    directory: tempfile::TempDir,
-    ports: BTreeMap<u64, (SocketAddr, SocketAddr)>,
-    nodes: BTreeMap<u64, Node>,
-}
-
-impl Group {
-    /// Names 1 to `count` get certificates and ports; node 1 founds the group.
-    fn new(count: u64) -> Group {
-        let directory = tempfile::tempdir().expect("a directory");
-        let names: Vec<String> = (1..=count).map(|node| node.to_string()).collect();
-        let certs = directory.path().join("certs");
-        let said = tools::flk(&["cluster", "certs", text(&certs), "--nodes", &names.join(",")]);
-        assert_eq!(said.code, Some(0), "{}", said.all());
-        std::fs::write(directory.path().join("token"), "operator\n").expect("a file");
-        let ports = (1..=count).map(|node| (node, (ports::free(), ports::free()))).collect();
-        let mut group = Group { directory, ports, nodes: BTreeMap::new() };
-        group.start(1);
-        group
-    }
-
-    /// The same with all of them in the group, as voters.
-    fn of(count: u64) -> Group {
-        let mut group = Group::new(count);
-        for node in 2..=count {
-            group.copy_keys(node);
-            let process = group.command(node).spawn();
-            let said =
-                group.cluster(&["add", &node.to_string(), &group.ports[&node].1.to_string(), "--voter"]);
-            assert_eq!(said.code, Some(0), "{}\n{}", said.all(), process.log());
-            group.wait(node, process);
-        }
-        group
-    }
-
-    fn data(&self, node: u64) -> PathBuf {
-        self.directory.path().join(format!("node-{node}"))
-    }
-
-    /// What an operator does before a node joins: the group's keys.
-    fn copy_keys(&self, node: u64) {
-        let (from, to) = (self.data(1).join("keys"), self.data(node).join("keys"));
-        std::fs::create_dir_all(&to).expect("a directory");
-        for name in ["kek", "log.key"] {
-            std::fs::copy(from.join(name), to.join(name)).expect("a key");
-        }
-    }
-
-    fn command(&self, node: u64) -> Start {
-        let certs = self.directory.path().join("certs");
-        let (http, peer) = self.ports[&node];
-        let start = Start::on(&self.data(node))
-            .with("FLK_NODE_ID", &node.to_string())
-            .with("FLK_HTTP_PORT", &http.port().to_string())
-            .with("FLK_CLUSTER_LISTEN", &peer.to_string())
-            .with("FLK_CLUSTER_CA_FILE", text(&certs.join("ca.pem")))
-            .with("FLK_CLUSTER_CERT_FILE", text(&certs.join(format!("node-{node}.pem"))))
-            .with("FLK_CLUSTER_KEY_FILE", text(&certs.join(format!("node-{node}.key"))))
-            .with("FLK_ADMIN_TOKEN", "operator");
-        if node == 1 { start } else { start.with("FLK_CLUSTER_JOIN", &format!("1={}", self.ports[&1].1)) }
-    }
-
-    fn start(&mut self, node: u64) {
-        let process = self.command(node).spawn();
-        self.wait(node, process);
-    }
-
-    /// Waits until a process takes submissions.
-    fn wait(&mut self, node: u64, mut process: Process) {
-        let address = self.ports[&node].0;
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if Connection::open(address)
-                .and_then(|mut connection| connection.get("/readyz"))
-                .is_ok_and(|answer| answer.status == 200)
-            {
-                self.nodes.insert(node, Node { process, address });
-                return;
-            }
-            assert!(Instant::now() < end && process.runs(), "node {node} is not ready:\n{}", process.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// `flk cluster`, asked of the first node that runs.
-    fn cluster(&self, arguments: &[&str]) -> Said {
-        let url = format!("http://{}", self.nodes.values().next().expect("a node runs").address);
-        let token = self.directory.path().join("token");
-        let options = ["--url", &url, "--token-file", text(&token), "--json"];
-        tools::flk(&[&["cluster"], arguments, &options].concat())
-    }
-
-    fn json(&self, arguments: &[&str]) -> serde_json::Value {
-        let said = self.cluster(arguments);
-        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {}", said.all()))
-    }
-
-    fn leader(&self) -> u64 {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Some(leader) = self.json(&["members"])["data"]["leader"].as_u64()
-                && self.nodes.contains_key(&leader)
-            {
-                return leader;
-            }
-            assert!(Instant::now() < end, "nobody leads");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// All nodes stand at the same record with the same digest.
-    fn insist_equal(&self) {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let lines: Vec<String> = self.nodes.values().map(ledger_line).collect();
-            if lines.windows(2).all(|pair| pair[0] == pair[1]) {
-                return;
-            }
-            assert!(Instant::now() < end, "the nodes differ: {lines:#?}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    /// Everything that was promised is on every node, and every node's log gives the state that it shows.
-    fn insist_sound(mut self, acked: &[Acked]) {
-        for node in self.nodes.values() {
-            insist_all_present(node, acked);
-        }
-        self.insist_equal();
-        for (name, node) in &self.nodes {
-            let url = format!("http://{}", node.address);
-            let kek = self.data(*name).join("keys").join("kek");
-            let said = tools::flk(&["replay", text(&self.data(*name)), "--live", &url, "--kek", text(&kek)]);
-            assert_eq!(said.code, Some(0), "{}", said.all());
-            assert!(said.out.contains("same digest"), "{}", said.all());
-        }
-        // Cut off in the middle: a log's tail may hold what was not agreed.
-        for (_, node) in std::mem::take(&mut self.nodes) {
-            node.kill();
-        }
-        for name in self.ports.keys().filter(|name| self.data(**name).join("log").exists()) {
-            tools::insist_sound(&self.data(*name));
-        }
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a text path")
-}
-
-fn ledger_line(node: &Node) -> String {
-    let page = node.get("/readyz?verbose").text();
-    page.lines().find(|line| line.contains("ledger:")).unwrap_or_default().to_owned()
-}
 
 #[test]
 fn a_killed_leader_takes_nothing_with_it() {
@@ -347,12 +185,4 @@ fn a_wiped_node_does_not_come_back_under_its_name() {
     until("node 3 is told", || process.log().contains("join under a name never used"));
     assert_eq!(group.cluster(&["remove", "3"]).code, Some(0));
     assert_eq!(group.nodes[&2].submit(&submission(1).body).status, 200);
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "{what}: not within a minute");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

@@ -92,6 +92,11 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it has not ended.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_none())
@@ -188,6 +193,12 @@ impl Node {
         self.process.signal(libc::SIGKILL);
         let status = self.process.end();
         assert_eq!(status.signal(), Some(libc::SIGKILL), "it ended by itself:\n{}", self.process.log());
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.process.signal(libc::SIGTERM);
+        self.process.end()
     }
 
     /// SIGTERM; the drain must end by itself and say success.

@@ -29,8 +29,15 @@ pub struct Args {
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub syncs: u32,
     /// Do not ask a server
-    #[arg(long)]
+    #[arg(long, conflicts_with = "cluster")]
     pub offline: bool,
+    /// Check the whole group instead of this machine: the server asks every node of its group; exit code 6 when the
+    /// group is not whole
+    #[arg(long)]
+    pub cluster: bool,
+    /// With --cluster: file of the administrator's token; else the environment variable FLK_ADMIN_TOKEN
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// A sync faster than this cannot have reached a disk.
@@ -44,6 +51,9 @@ const SLOW: Duration = Duration::from_millis(20);
 /// # Errors
 /// There is nothing to look at: neither the directory nor the one it would stand in exists.
 pub fn run(args: &Args) -> Result<Report, Fault> {
+    if args.cluster {
+        return crate::cluster::checkup(&args.url, args.token_file.as_deref());
+    }
     let mut report = Report::new("flk doctor");
     let folder = args.dir.ancestors().find(|path| path.is_dir()).map(Path::to_path_buf);
     let folder = match folder {
@@ -346,7 +356,14 @@ mod tests {
     use super::*;
 
     fn args(dir: &Path) -> Args {
-        Args { dir: dir.to_owned(), url: "http://127.0.0.1:1".into(), syncs: 10, offline: true }
+        Args {
+            dir: dir.to_owned(),
+            url: "http://127.0.0.1:1".into(),
+            syncs: 10,
+            offline: true,
+            cluster: false,
+            token_file: None,
+        }
     }
 
     fn state(report: &Report, name: &str) -> State {

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod bench;
 pub mod cli;
 pub mod cluster;
+pub mod divergence;
 pub mod doctor;
 pub mod http;
 pub mod keygen;

@@ -23,12 +23,19 @@ use crate::worm::verify::Scratch;
 
 /// Computes a node's state again from its log and compares
 ///
-/// Exit codes: 0 all agrees, 1 usage or input/output, 2 something differs, 3 data missing.
+/// Exit codes: 0 all agrees, 1 usage or input/output, 2 something differs, 3 data missing, or with --check nothing
+/// attested to compare with.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    /// The data directory.
-    pub home: HomeArgs,
+    /// Data directory of a node, or a copy of one
+    #[arg(required_unless_present = "check")]
+    pub dir: Option<PathBuf>,
+    /// The segments, where data.log_dir put them elsewhere
+    #[arg(long, value_name = "DIR", requires = "dir")]
+    pub log_dir: Option<PathBuf>,
+    /// Insist that something was attested and agrees; without a directory, that the node at --live says so
+    #[arg(long)]
+    pub check: bool,
     /// Begin with this snapshot instead of nothing, for example DIR/proj/snapshot
     #[arg(long, value_name = "FILE")]
     pub from_snapshot: Option<PathBuf>,
@@ -51,6 +58,15 @@ pub struct Args {
 struct Live {
     lsn: Lsn,
     digest: Digest,
+}
+
+/// What a running node says of what was attested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
+    /// Its ledger agrees with everything it compared.
+    agrees: bool,
+    /// In its own words.
+    words: String,
 }
 
 /// Waits for the record the live node spoke about.
@@ -81,7 +97,18 @@ impl Watch for Meet {
 /// # Errors
 /// Arguments or files that cannot be used. A difference is a result.
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
-    let home = Home::open(&args.home)?;
+    let Some(dir) = &args.dir else {
+        return match (&args.live, args.check) {
+            (Some(url), true) => check_live(url),
+            _ => Err(Fault::new(
+                "nothing to replay",
+                "flk replay",
+                "no directory is named",
+                "flk replay DIR, or flk replay --check --live URL to ask a running node",
+            )),
+        };
+    };
+    let home = Home::open(&HomeArgs { log_dir: args.log_dir.clone(), ..HomeArgs::of(dir) })?;
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let mut report = Report::new("flk replay");
@@ -193,6 +220,14 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     if let Some(text) = tail.text() {
         report.check("tail", State::Ok, text);
     }
+    if args.check && counts.attested == 0 && report.exit == Exit::Ok {
+        report.exit = Exit::Missing;
+        report.check(
+            "check",
+            State::Fail,
+            "nothing in this log is attested, so nothing shows that it is right",
+        );
+    }
     compare(&mut report, &meet, applied);
     for (name, digest) in fold.ledger().projections() {
         report.lines.push(format!("{name:<10}{digest}"));
@@ -246,6 +281,44 @@ fn ask(url: &str) -> Result<Live, Fault> {
     parse_live(&text).ok_or_else(|| fault("it does not say its ledger's digest".into()))
 }
 
+/// What a running node says of the digests in its log: nothing is computed here.
+fn check_live(url: &str) -> Result<Report, Fault> {
+    let fault = |why: String| {
+        Fault::new("cannot ask the running node", url, why, "is it running? curl URL/readyz?verbose")
+    };
+    let mut client = Client::new(url, Duration::from_secs(10))?;
+    let answer = client.get("/readyz?verbose").map_err(|error| fault(error.to_string()))?;
+    let page = String::from_utf8_lossy(&answer.body).into_owned();
+    let said = parse_said(&page).ok_or_else(|| fault("it does not say what it agrees with".into()))?;
+    let mut report = Report::new("flk replay");
+    let compared = !said.words.starts_with("nothing");
+    report.exit = match (said.agrees, compared) {
+        (true, true) => Exit::Ok,
+        (true, false) => Exit::Missing,
+        (false, _) => Exit::Tampered,
+    };
+    report.check(
+        "attested",
+        if report.exit == Exit::Ok { State::Ok } else { State::Fail },
+        said.words.clone(),
+    );
+    report.data = json!({"url": url, "agrees": said.agrees && compared, "said": said.words,
+        "live": parse_live(&page).map(|live| json!({"lsn": live.lsn.0, "digest": live.digest.to_string()}))});
+    report.verdict = match report.exit {
+        Exit::Ok => "the running node agrees with all it was told".into(),
+        Exit::Missing => "the running node has compared nothing yet: ask again, or name its directory".into(),
+        _ => "DIFFERENT: the running node has halted; next: flk divergence URL and the URL of another node"
+            .into(),
+    };
+    Ok(report)
+}
+
+/// The line of `/readyz?verbose` that tells how far a node agrees.
+fn parse_said(text: &str) -> Option<Said> {
+    let line = text.lines().find(|line| line.get(4..).is_some_and(|rest| rest.starts_with("attested: ")))?;
+    Some(Said { agrees: line.starts_with("[+]"), words: line.get("[+] attested: ".len()..)?.to_owned() })
+}
+
 fn parse_live(text: &str) -> Option<Live> {
     let line = text
         .lines()
@@ -275,9 +348,12 @@ fn ended(mut report: Report, result: Result<(), Faulty>, args: &Args) -> Result<
             report.exit = Exit::Tampered;
         }
     }
-    let dir = args.home.dir.display();
+    let dir = args.dir.as_deref().unwrap_or(Path::new("DIR")).display();
     report.verdict = match report.exit {
         Exit::Ok => format!("identical: the log alone gives this state (record {})", report.data["applied"]),
+        Exit::Missing if report.data["counts"]["attested"] == 0 => {
+            "nothing attested: the log gives a state, and nothing says that it is the right one".into()
+        }
         Exit::Missing => format!("the log is not whole; next: worm verify {dir}"),
         _ => format!(
             "DIFFERENT: stop trusting this node's answers and keep its directory; next: worm verify {dir}"
@@ -299,7 +375,9 @@ mod tests {
 
     fn args(dir: &Path) -> Args {
         Args {
-            home: HomeArgs::of(dir),
+            dir: Some(dir.to_owned()),
+            log_dir: None,
+            check: false,
             from_snapshot: None,
             live: None,
             kek: None,
@@ -335,6 +413,32 @@ mod tests {
         assert_eq!(report.exit, Exit::Tampered);
         assert_eq!(report.data["first_difference"]["projection"], "ledger");
         assert_eq!(report.data["first_difference"]["lsn"].as_u64(), Some(upto.0 + 1));
+    }
+
+    #[test]
+    fn a_check_insists_on_something_to_agree_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let world = World::busy(20);
+        world.write(folder.path());
+        let check = |dir: &Path| run(&Args { check: true, ..args(dir) }, Ui::quiet()).unwrap();
+        assert_eq!(check(folder.path()).exit, Exit::Ok);
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = World::new();
+        world.submit(3);
+        world.write_log(folder.path());
+        let kek = Some(world.kek());
+        let unattested = Args { kek, ..args(folder.path()) };
+        assert_eq!(run(&unattested, Ui::quiet()).unwrap().exit, Exit::Ok);
+        let report = run(&Args { check: true, ..unattested }, Ui::quiet()).unwrap();
+        assert_eq!(report.exit, Exit::Missing, "{:?}", report.checks);
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_is_read() {
+        let page = "[+] ledger: applied 7 digest ab\n[-] attested: record 9 attests otherwise: index differs\nnot ready\n";
+        let words = "record 9 attests otherwise: index differs".to_owned();
+        assert_eq!(parse_said(page), Some(Said { agrees: false, words }));
+        assert_eq!(parse_said("[+] ledger: applied 7\n"), None);
     }
 
     #[test]

@@ -212,8 +212,14 @@ impl World {
     }
 
     /// Writes a node's whole directory: log in small segments, identity, projections.
-    #[expect(clippy::disallowed_methods, reason = "the fixture is the one that writes")]
     pub fn write(&self, root: &Path) {
+        self.write_log(root);
+        self.write_projections(root);
+    }
+
+    /// Writes a node's log and identity.
+    #[expect(clippy::disallowed_methods, reason = "the fixture is the one that writes")]
+    pub fn write_log(&self, root: &Path) {
         let identity = segments::Identity { cluster: [6; 16], region: REGION.into() };
         std::fs::create_dir_all(root.join("log")).unwrap();
         let (disk, _) = segments::AnyDisk::open(&root.join("log"), segments::Prefer::Posix).unwrap();
@@ -230,7 +236,6 @@ impl World {
         let cluster = "06".repeat(16);
         std::fs::write(root.join("identity"), format!("cluster = {cluster}\nregion = {REGION}\nnode = 1\n"))
             .unwrap();
-        self.write_projections(root);
     }
 
     /// Writes everything a node's directory holds besides the log: WORM files (a new one each minute), tiles,

@@ -127,6 +127,11 @@ impl Attestations {
         self.covered += covered;
     }
 
+    /// The digests of outcomes and ledger after a record.
+    pub(super) fn after(&self, lsn: Lsn) -> Option<(Digest, Digest)> {
+        self.mark(lsn).map(|mark| (mark.outcomes, mark.ledger))
+    }
+
     fn mark(&self, lsn: Lsn) -> Option<&Mark> {
         let index = self.marks.binary_search_by_key(&lsn, |mark| mark.lsn).ok()?;
         self.marks.get(index)

@@ -393,6 +393,14 @@ impl<T: Table> Ledger<T> {
     pub fn check_attested(&self, attested: &Attested) -> Result<(), Divergence> {
         self.attestations.check(attested)
     }
+
+    /// The digests of outcomes and ledger after a record, as far back as [`ATTESTED_LAG_MAX`] records.
+    ///
+    /// [`ATTESTED_LAG_MAX`]: crate::limits::ATTESTED_LAG_MAX
+    #[must_use]
+    pub fn computed_after(&self, lsn: Lsn) -> Option<(Digest, Digest)> {
+        self.attestations.after(lsn)
+    }
 }
 
 fn is_region(region: &str) -> bool {

@@ -247,6 +247,7 @@ fn blank() -> Config {
         cluster_ca: None,
         cluster_cert: None,
         cluster_key: None,
+        slow_sync: None,
         admin_token: None,
         region: String::new(),
         origin_host: String::new(),

@@ -126,6 +126,7 @@ pub struct Config {
     pub cluster_ca: Option<PathBuf>,
     pub cluster_cert: Option<PathBuf>,
     pub cluster_key: Option<PathBuf>,
+    pub slow_sync: Option<Duration>,
     pub admin_token: Option<Secret>,
     pub region: String,
     pub origin_host: String,

@@ -60,6 +60,7 @@ pub static SETTINGS: &[Setting] = settings! {
     "cluster.ca_file" ["FLK_CLUSTER_CA_FILE"] = "", "path", "certificate of the authority that signs the nodes' certificates, PEM", |c, v| c.cluster_ca = path(v);
     "cluster.cert_file" ["FLK_CLUSTER_CERT_FILE"] = "", "path", "this node's certificate, for the name node-ID.flk, PEM", |c, v| c.cluster_cert = path(v);
     "cluster.key_file" ["FLK_CLUSTER_KEY_FILE"] = "", "path", "the key of that certificate, PEM", |c, v| c.cluster_key = path(v);
+    "cluster.slow_sync_ms" ["FLK_CLUSTER_SLOW_SYNC_MS"] = "500", "ms", "a leader whose syncs stay above this (more than one in a hundred, for some seconds) hands over to a voter whose disk is faster; taken as the next of 1, 2, 5, 10, 50, 100, 500 and 1000; by default about as long as clients would wait for an election, which costs them that once; 0 never hands over", |c, v| c.slow_sync = Some(within(v, 0, 1000)?).filter(|ms| *ms > 0).map(Duration::from_millis);
     "admin.token" ["FLK_ADMIN_TOKEN"] = "", "secret text", "bearer token that may ask and change the group; not set means nobody may", |c, v| c.admin_token = secret(v);
     "region.id" ["FLK_REGION", "REGION_ID"] = "default", "[A-Za-z0-9._-]{1,64}", "names the log; part of its checkpoints' origin, so it never changes", |c, v| c.region = name(v)?;
     "region.origin_host" ["FLK_ORIGIN_HOST"] = "localhost", "host[:port]", "first part of the checkpoint origin; a public log uses its public host name", |c, v| c.origin_host = origin_host(v)?;

@@ -48,7 +48,7 @@ enum Change {
 }
 
 /// Bearer token of the administrator.
-fn authorise(node: &Node, headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn authorise(node: &Node, headers: &HeaderMap) -> Result<(), Problem> {
     let given = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
@@ -73,6 +73,12 @@ pub(super) async fn show(node: &Arc<Node>, headers: &HeaderMap) -> Result<Reply,
     let group = group.unwrap_or_else(|| group_of(node));
     let document = json!({ "asked": asked(node), "group": group });
     Ok(Reply::new(200, JSON, format!("{document}\n")))
+}
+
+/// `GET /v1/cluster/checkup`: every node of the group as it sees itself, asked by this one.
+pub(super) async fn checkup(node: &Arc<Node>, headers: &HeaderMap) -> Result<Reply, Problem> {
+    authorise(node, headers)?;
+    Ok(Reply::new(200, JSON, format!("{}\n", crate::checkup::all(node).await)))
 }
 
 /// `POST /v1/cluster`: one change.

@@ -28,6 +28,7 @@ const READ_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Has the leader answer a request, wherever it is, and whoever it is next.
 pub(super) async fn ask_leader(node: &Arc<Node>, ask: &Ask) -> Result<Reply, Problem> {
+    not_halted(node)?;
     let end = Instant::now() + PATIENCE;
     let mut sent = false;
     loop {
@@ -99,8 +100,18 @@ async fn there(node: &Arc<Node>, ask: &Ask, sent: &mut bool) -> Told {
     }
 }
 
+/// A node that computed something else than the others neither answers for them nor speaks for a client.
+fn not_halted(node: &Node) -> Result<(), Problem> {
+    if node.fold.diverged().is_none() {
+        return Ok(());
+    }
+    let detail = "this node computed something else than its group and has halted: ask another one";
+    Err(Problem::from(Refusal::LogUnavailable).detail(detail).retry_after(60))
+}
+
 /// Waits until what this node shows is at least what was answered anywhere before now.
 pub(super) async fn fresh(node: &Node) -> Result<(), Problem> {
+    not_halted(node)?;
     if !node.has_peers() {
         // The only voter of a group has nobody who could know more.
         return Ok(());

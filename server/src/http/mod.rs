@@ -7,6 +7,7 @@ mod audit;
 mod batch;
 mod body;
 mod cluster;
+mod compare;
 mod connection;
 mod elsewhere;
 mod framing;
@@ -157,6 +158,8 @@ async fn route(api: &Inner, conn: &Conn, request: Request<Incoming>) -> Reply {
         Endpoint::Cluster => cluster::show(node, request.headers()).await,
         Endpoint::ClusterChange => cluster::change(node, conn, request).await,
         Endpoint::ClusterDrain => cluster::drain(node, request.headers()).await,
+        Endpoint::ClusterCompare => compare::answer(node, request.headers(), request.uri().query()).await,
+        Endpoint::ClusterCheckup => cluster::checkup(node, request.headers()).await,
         Endpoint::Health => Ok(Reply::new(200, TEXT, "OK")),
         Endpoint::Livez => Ok(Reply::new(200, TEXT, "ok\n")),
         Endpoint::Readyz => Ok(ops::ready(node, request.uri().query())),

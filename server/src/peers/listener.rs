@@ -1,10 +1,12 @@
 //! The accepting side: who may speak, and what is done with what they say.
 
+use super::certificates::Certificates;
 use super::forward::{self, Ask, Told};
 use super::hello::{HELLO_MAX, Hello, Stranger};
 use super::wire::WINDOW;
-use super::{FORWARD, GREET, PeerError, RAFT, tls};
+use super::{CHECKUP, DIGEST, FORWARD, GREET, PeerError, RAFT, tls};
 use crate::node::Node;
+use crate::{checkup, confirm};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -52,8 +54,7 @@ impl Listening {
 }
 
 /// Serves peers until the task is dropped.
-pub fn listen(listening: Listening, acceptor: Arc<rustls::ServerConfig>, node: Arc<Node>) -> JoinHandle<()> {
-    let acceptor = TlsAcceptor::from(acceptor);
+pub fn listen(listening: Listening, certificates: Arc<Certificates>, node: Arc<Node>) -> JoinHandle<()> {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
@@ -62,7 +63,8 @@ pub fn listen(listening: Listening, acceptor: Arc<rustls::ServerConfig>, node: A
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             match listening.socket.accept().await {
                 Ok((stream, from)) => {
-                    let (acceptor, node) = (acceptor.clone(), node.clone());
+                    let (acceptor, node) =
+                        (TlsAcceptor::from(certificates.now().server.clone()), node.clone());
                     connections.spawn(async move {
                         connection(stream, from, acceptor, node).await;
                         drop(slot);
@@ -159,6 +161,8 @@ async fn answer(
     let max = match path.as_str() {
         GREET => HELLO_MAX,
         RAFT => MESSAGE_MAX,
+        CHECKUP => 0,
+        DIGEST => 8,
         FORWARD => node.config.batch_max_bytes.max(node.config.body_max) + forward::AROUND,
         _ => return Err(Refused::Request(StatusCode::NOT_FOUND, "no such path".into())),
     };
@@ -166,9 +170,15 @@ async fn answer(
         let hello = speaker.get().ok_or(Stranger::Unborn)?;
         // What changed since the greeting counts, too.
         known(node, hello)?;
+        if path == RAFT && node.fold.diverged().is_some() {
+            let why = "this node computed something else than its group and has halted";
+            return Err(Refused::Request(StatusCode::SERVICE_UNAVAILABLE, why.into()));
+        }
         let body = read(request, max).await?;
         return Ok(match path.as_str() {
             RAFT => node.group.serve(hello.node, &body).await.into(),
+            DIGEST => confirm::answer(node, &body).into(),
+            CHECKUP => checkup::own(node).to_string().into(),
             _ => forwarded(node, &body).await?.encode().into(),
         });
     }

@@ -8,6 +8,7 @@
 //! After the greeting a connection carries Raft's messages, submissions that were sent to a node that does
 //! not lead, and changes of the membership. L1: messages, streams, connections and times all have bounds.
 
+pub mod certificates;
 pub mod forward;
 pub mod hello;
 pub mod join;
@@ -19,12 +20,19 @@ pub use hello::Hello;
 pub use listener::{Listening, listen};
 pub use wire::Wire;
 
+use certificates::{Certificates, Files};
+use std::sync::Arc;
+
 /// Where the greeting goes.
 const GREET: &str = "/peer/greet";
 /// Where Raft's messages go.
 const RAFT: &str = "/peer/raft";
 /// Where requests go that only the leader can answer.
 pub(crate) const FORWARD: &str = "/peer/forward";
+/// Where a node is asked what it computed.
+pub(crate) const DIGEST: &str = "/peer/digest";
+/// Where a node is asked how it stands.
+pub(crate) const CHECKUP: &str = "/peer/checkup";
 
 /// This node's side of the way to the others.
 pub struct Peers {
@@ -32,8 +40,10 @@ pub struct Peers {
     pub wire: Wire,
     /// Where the others find this node.
     pub advertise: String,
+    /// What both ends are known by.
+    pub certificates: Arc<Certificates>,
     /// Waits to be listened to; taken once the node is open.
-    door: std::sync::Mutex<Option<(Listening, std::sync::Arc<rustls::ServerConfig>)>>,
+    door: std::sync::Mutex<Option<Listening>>,
 }
 
 impl Peers {
@@ -47,15 +57,22 @@ impl Peers {
         else {
             return Ok(None);
         };
-        let tls = tls::Tls::load(ca, certificate, key, config.node_id)?;
+        let files = Files {
+            ca: ca.clone(),
+            certificate: certificate.clone(),
+            key: key.clone(),
+            node: config.node_id,
+        };
+        let certificates = Arc::new(Certificates::open(files)?);
         let listening = Listening::bind(listen).await?;
         let advertise = config.cluster_advertise.clone().unwrap_or_else(|| listening.address.to_string());
-        let door = std::sync::Mutex::new(Some((listening, tls.server)));
-        Ok(Some(Peers { wire: Wire::new(tls.client), advertise, door }))
+        let door = std::sync::Mutex::new(Some(listening));
+        let wire = Wire::new(certificates.clone());
+        Ok(Some(Peers { wire, advertise, certificates, door }))
     }
 
     /// What to listen on, once.
-    pub(crate) fn take_door(&self) -> Option<(Listening, std::sync::Arc<rustls::ServerConfig>)> {
+    pub(crate) fn take_door(&self) -> Option<Listening> {
         self.door.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
     }
 }

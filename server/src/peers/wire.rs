@@ -1,5 +1,6 @@
 //! The connecting side: one connection to each peer, opened when it is needed and kept.
 
+use super::certificates::Certificates;
 use super::hello::{HELLO_MAX, Hello, Stranger};
 use super::{GREET, RAFT, tls};
 use bytes::Bytes;
@@ -9,7 +10,6 @@ use hyper::client::conn::http2;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use raft::{MESSAGE_MAX, Peer, Transport, Unreached};
-use rustls::ClientConfig;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct Wire(Arc<Inner>);
 struct Inner {
     /// Who we are, once we know our cluster.
     me: OnceLock<Hello>,
-    tls: Arc<ClientConfig>,
+    certificates: Arc<Certificates>,
     kept: Mutex<HashMap<(u64, String), Kept>>,
 }
 
@@ -47,8 +47,8 @@ impl std::fmt::Debug for Wire {
 
 impl Wire {
     /// A way that is not used before [`Wire::born`], but for [`Wire::greet`].
-    pub fn new(tls: Arc<ClientConfig>) -> Wire {
-        Wire(Arc::new(Inner { me: OnceLock::new(), tls, kept: Mutex::default() }))
+    pub fn new(certificates: Arc<Certificates>) -> Wire {
+        Wire(Arc::new(Inner { me: OnceLock::new(), certificates, kept: Mutex::default() }))
     }
 
     /// Says who this node is, once.
@@ -62,7 +62,7 @@ impl Wire {
     /// # Errors
     /// [`Unreached`], with the reason the peer or this node has.
     pub async fn greet(&self, me: &Hello, peer: &Peer, within: Duration) -> Result<Hello, Unreached> {
-        match tokio::time::timeout(within, connect(&self.0.tls, me, peer)).await {
+        match tokio::time::timeout(within, connect(&self.0.certificates, me, peer)).await {
             Ok(result) => result.map(|(_, hello)| hello),
             Err(_) => Err(late(peer)),
         }
@@ -111,7 +111,7 @@ impl Wire {
                     *slot = None;
                     let me =
                         self.0.me.get().ok_or_else(|| Unreached::NoWay("not in a cluster yet".into()))?;
-                    let fresh = connect(&self.0.tls, me, peer).await?;
+                    let fresh = connect(&self.0.certificates, me, peer).await?;
                     slot.insert(fresh).0.clone()
                 }
             }
@@ -175,13 +175,13 @@ async fn send(
 }
 
 /// A connection to `peer` on which both have greeted and are content with each other.
-async fn connect(config: &Arc<ClientConfig>, me: &Hello, peer: &Peer) -> Result<(Sender, Hello), Unreached> {
+async fn connect(certificates: &Certificates, me: &Hello, peer: &Peer) -> Result<(Sender, Hello), Unreached> {
     let no_way = |what: &str, error: &dyn std::fmt::Display| {
         Unreached::NoWay(format!("node {} at {}: {what}{error}", peer.node, peer.address))
     };
     let stream = TcpStream::connect(&peer.address).await.map_err(|error| no_way("", &error))?;
     stream.set_nodelay(true).map_err(|error| no_way("", &error))?;
-    let stream = TlsConnector::from(config.clone())
+    let stream = TlsConnector::from(certificates.now().client.clone())
         .connect(tls::server_name(peer.node), stream)
         .await
         .map_err(|error| no_way("TLS: ", &error))?;

@@ -226,6 +226,12 @@ impl Projector {
         self.spans.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
+    /// Leaves in the WORM files so far.
+    pub fn written(&self) -> u64 {
+        let spans = self.spans.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        spans.last().map_or(0, |span| span.first + span.count)
+    }
+
     /// Leaves `from..to`, read from the WORM files.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::{agent, bench, cluster, doctor, keygen, replay, sign, submit};
+use tools::{agent, bench, cluster, divergence, doctor, keygen, replay, sign, submit};
 
 /// Submits to, watches and measures an FLK log
 ///
@@ -26,6 +26,7 @@ enum Command {
     Sign(sign::Args),
     Bench(bench::Args),
     Replay(replay::Args),
+    Divergence(divergence::Args),
     Doctor(doctor::Args),
     Keygen(keygen::Args),
     Cluster(cluster::Args),
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Sign(args) => sign::run(args),
         Command::Bench(args) => bench::run(args, ui),
         Command::Replay(args) => replay::run(args, ui),
+        Command::Divergence(args) => divergence::run(args, ui),
         Command::Doctor(args) => doctor::run(args),
         Command::Keygen(args) => keygen::run(args),
         Command::Cluster(args) => cluster::run(args, ui),

@@ -3,7 +3,10 @@
 //! Any node can be asked: it checks the administrator's token and passes what is asked on to the leader.
 
 mod certs;
+mod checkup;
 mod show;
+
+pub(crate) use checkup::run as checkup;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -161,14 +164,14 @@ fn add(server: &Server, node: u64, address: &str, voter: bool, ui: Ui) -> Result
 }
 
 /// The administrator's way to one node.
-struct Admin {
+pub(crate) struct Admin {
     url: String,
     client: Client,
     authorization: String,
 }
 
 impl Admin {
-    fn new(server: &Server) -> Result<Admin, Fault> {
+    pub(crate) fn new(server: &Server) -> Result<Admin, Fault> {
         let token = match &server.token_file {
             Some(path) => std::fs::read_to_string(path).map_err(|error| Fault::read(path, error))?,
             None => std::env::var("FLK_ADMIN_TOKEN").map_err(|_| {
@@ -182,7 +185,7 @@ impl Admin {
         Ok(Admin { url: server.url.clone(), client, authorization })
     }
 
-    fn send(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Answer, Fault> {
+    pub(crate) fn send(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Answer, Fault> {
         let headers = [("authorization", self.authorization.as_str()), ("content-type", "application/json")];
         self.client.request(method, path, &headers, body).map_err(|error| {
             Fault::new(
@@ -192,6 +195,11 @@ impl Admin {
                 "is it running? ask another one with --url",
             )
         })
+    }
+
+    /// What a refusal is to whoever asked.
+    pub(crate) fn refused(&self, answer: &Answer) -> Fault {
+        refused(&self.url, answer)
     }
 
     fn get(&mut self) -> Result<Value, Fault> {
