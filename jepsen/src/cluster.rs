@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Hosts with a node.
 pub const HOSTS: usize = 3;
 /// Names for which there are certificates: the first nodes, and those that replace them.
-pub const NAMES: u64 = 9;
+pub const NAMES: u64 = 64;
 /// Bearer tokens of a run; it is over before anybody could use them.
 pub const TOKEN: &str = "jepsen";
 /// Longest wait for one thing that a node does by itself.
@@ -347,6 +347,11 @@ impl Cluster {
         let (url, token) = (format!("http://{}", http(host)), self.out.join("token"));
         let options = ["--url", &url, "--token-file", text(&token), "--json"];
         self.flk(&[&["cluster"], arguments, &options].concat())
+    }
+
+    /// Whether there is a name left for a new node.
+    pub fn has_names(&self) -> bool {
+        self.names.load(Ordering::SeqCst) < NAMES
     }
 
     /// Name of the next node that has never been.

@@ -234,6 +234,9 @@ fn wipe(cluster: &Cluster, number: usize) -> (Outcome, Undo) {
     if !super::settled(cluster, Duration::from_secs(10)) {
         return skipped("another node is not ready: the group could not spare one");
     }
+    if !cluster.has_names() {
+        return skipped("no certificate is left for another name");
+    }
     let host = cluster.host(number);
     let old = host.name();
     host.spoiled.store(true, Ordering::SeqCst);
