@@ -11,7 +11,8 @@ const SIGNS: &[&str] = &[
     "assertion failed",
     "RUST_BACKTRACE",
     "memory allocation of",
-    "diverge",
+    "DIVERGENCE",
+    "computed something else",
 ];
 
 /// The checker.
