@@ -25,6 +25,7 @@ mod reads;
 mod room;
 mod serve;
 mod state_machine;
+mod survivor;
 mod transport;
 mod turns;
 mod types;
@@ -37,6 +38,7 @@ pub use machine::{Machine, Standing};
 pub use members::MemberStanding;
 pub use message::MESSAGE_MAX;
 pub use metrics::{Metrics, Role, SYNC_EDGES_US, SyncHistogram};
+pub use survivor::{Survived, survive};
 pub use transport::{Alone, Peer, Transport, Unreached};
 pub use types::{Member, Runtime, Tokio};
 

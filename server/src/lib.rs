@@ -29,6 +29,7 @@ pub mod quota;
 pub mod scrub;
 pub mod serve;
 mod start;
+pub mod survivor;
 mod tally;
 pub mod tenants;
 pub mod verdicts;

@@ -39,6 +39,10 @@ fn main() -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    if let Some(asked) = matches.subcommand_matches("alone") {
+        let old = asked.get_one::<PathBuf>("from").expect("clap insists on it");
+        return alone(old, &loaded.config, asked.get_flag("accept-loss"));
+    }
     let runtime = match loaded.config.worker_count() {
         // One thread needs no scheduler that others can steal from.
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
@@ -57,6 +61,35 @@ fn main() -> ExitCode {
 fn refuse(why: &str) -> ExitCode {
     eprintln!("flkd: {why}");
     ExitCode::from(REFUSED)
+}
+
+/// Begins a group of one with what a lost group has left.
+fn alone(old: &Path, config: &Config, accepted: bool) -> ExitCode {
+    if !accepted {
+        return refuse(
+            "records that the lost nodes acknowledged, and this one never got, will be lost; when those nodes cannot come \
+             back, say --accept-loss",
+        );
+    }
+    let made = match server::survivor::found_from(old, config) {
+        Ok(made) => made,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    let server::survivor::Made { cluster, before, survived } = made;
+    let open = survived.last.0 - survived.committed.0;
+    println!(
+        "{} holds {} records of {}, as cluster {cluster} with node {} alone\n\
+         {open} of them, at the end, were not known here to be agreed; they are kept\n\
+         LOST: whatever cluster {before} acknowledged after record {} and this node had not received; nothing here \
+         can tell how much. Clients that are in doubt send again: the first of a name wins.\n\
+         No node of the old cluster can join this one with its old directory; destroy those directories",
+        config.data_dir.display(),
+        survived.last,
+        old.display(),
+        config.node_id,
+        survived.last,
+    );
+    ExitCode::SUCCESS
 }
 
 async fn serve(config: Config, dev: bool) -> ExitCode {
@@ -159,6 +192,24 @@ fn command() -> clap::Command {
         .subcommand(
             Command::new("dev")
                 .about("One node in ./flk-dev with self-made keys and tenants 'default' and 'demo'"),
+        )
+        .subcommand(
+            Command::new("alone")
+                .about("Offline, when most disks of a group are gone for good: makes data.dir from the directory of a node that is left, as a new group of one")
+                .arg(
+                    Arg::new("from")
+                        .long("from")
+                        .value_name("DIR")
+                        .required(true)
+                        .value_parser(value_parser!(PathBuf))
+                        .help("Data directory of the node that is left; it is not changed"),
+                )
+                .arg(
+                    Arg::new("accept-loss")
+                        .long("accept-loss")
+                        .action(ArgAction::SetTrue)
+                        .help("Records that only the lost nodes had are lost"),
+                ),
         )
         .arg(
             Arg::new("config")

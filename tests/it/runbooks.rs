@@ -7,8 +7,8 @@
 use crate::bins;
 use crate::load::{Acked, Load, insist_all_present};
 use crate::lossy::mount;
-use crate::node::Start;
-use crate::pcs::submission;
+use crate::node::{Node, Start};
+use crate::pcs::{SECRET, submission};
 use crate::ports;
 use crate::trio::{Group, number, text, until};
 use std::collections::BTreeMap;
@@ -97,6 +97,8 @@ impl Page {
             ("CERTS", text(&here.join("certs")).to_owned()),
             ("DATA", text(&here.join("data")).to_owned()),
             ("FLK_ADMIN_TOKEN", "operator".to_owned()),
+            // What the node's own configuration says, for the page that runs `flkd` by hand.
+            ("FLK_HMAC_KEY", SECRET.to_owned()),
             ("NO_COLOR", "1".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
@@ -245,15 +247,23 @@ fn divergence() {
 fn lost_quorum() {
     let mut group = Group::of(3);
     let acked = busy(&group);
+    group.insist_equal();
     let mut page = Page::open("lost-quorum.md", &group);
     for node in [2, 3] {
         group.nodes.remove(&node).expect("it runs").kill();
+        std::fs::remove_dir_all(group.data(node)).expect("its disk is gone");
     }
     until("both are missed", || group.cluster(&["status"]).out.contains("2 of 3 voters are away"));
     page.run();
+    let said = page.run();
+    assert!(said.contains("LOST: "), "{said}");
     page.run_all();
-    insist_all_present(&group.nodes[&1], &acked);
-    assert_eq!(group.nodes[&1].submit(&submission(1 << 40).body).status, 200);
+    let node = Node { process: group.nodes.remove(&1).expect("it ran").process, address: group.ports[&1].0 };
+    // All of it is there, in the same places, and whoever kept an answer gets the same one.
+    insist_all_present(&node, &acked);
+    let again = node.submit(&acked[0].submission.body);
+    assert_eq!((again.status, again.text()), (200, acked[0].answer.text()));
+    assert_eq!(node.submit(&submission(1 << 40).body).status, 200);
 }
 
 #[test]
