@@ -247,7 +247,7 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
 
     /// S3: from here on every request fails, whatever the disk may say later.
     fn fail(&mut self, error: &LogError) {
-        self.shared.progress.set_failed();
+        self.shared.failed();
         self.shared.mailbox.drain(&mut self.taken);
         let flying = self.flights.drain(..).flat_map(|flight| flight.done);
         flying.for_each(|done| done.io_completed(Err(to_io(error))));

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound as Edge, RangeBounds};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use engine::log::Lsn;
@@ -18,6 +19,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 use openraft::{OptionalSend, RaftTypeConfig};
 use segments::{Disk, Frame, Kind, Log, Options, Recovery};
+use tokio::sync::Notify;
 
 use crate::codec::{self, Body};
 use crate::error::OpenError;
@@ -78,6 +80,8 @@ pub(crate) struct Shared<R: Runtime> {
     pub(crate) mailbox: Mailbox<Command<R>>,
     pub(crate) progress: Progress,
     pub(crate) room: Arc<Room>,
+    /// Told whenever something has become durable, or never will.
+    moved: Notify,
     node: u64,
     state: Mutex<State>,
 }
@@ -117,6 +121,7 @@ impl<R: Runtime> Shared<R> {
             mailbox: Mailbox::new(bound),
             progress,
             room: Room::new(),
+            moved: Notify::new(),
             node,
             state: Mutex::new(state),
         })
@@ -126,6 +131,28 @@ impl<R: Runtime> Shared<R> {
     pub(crate) fn durable(&self, lsn: Lsn) {
         self.progress.set_durable(lsn);
         self.forget();
+        self.moved.notify_waiters();
+    }
+
+    /// Nothing more becomes durable. Called by the actor only.
+    pub(crate) fn failed(&self) {
+        self.progress.set_failed();
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until this node's own disk holds the entry at `lsn` for good; an error when it never will.
+    pub(crate) async fn held(&self, lsn: Lsn) -> io::Result<()> {
+        loop {
+            let mut moved = pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.progress.durable() >= lsn {
+                return Ok(());
+            }
+            if self.progress.failed() {
+                return Err(io::Error::other("the log has failed"));
+            }
+            moved.await;
+        }
     }
 
     /// Everything up to `lsn` is applied. Called by the state machine only.

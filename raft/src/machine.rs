@@ -31,7 +31,7 @@ pub trait Machine: Send + 'static {
     /// after a power loss.
     fn standing(&self) -> Standing;
 
-    /// Apply one committed entry that holds events. Entries come in log order. Must not fail: an
+    /// Apply one committed entry that holds events, which is durable here too. Entries come in log order. Must not fail: an
     /// entry that cannot be applied is a defect, and the process must stop.
     fn apply(&mut self, lsn: Lsn, term: u64, batch: &Batch);
 

@@ -1,5 +1,8 @@
 //! openraft's state machine over a [`Machine`]: feeds it in order, and knows how far it is.
 //!
+//! - S1: the machine is never ahead of this node's own disk. Raft calls an entry agreed once a quorum holds it, this node
+//!   or not; a snapshot of such a state could outlive the power and its log not.
+//!
 //! Snapshots are the machine's own affair (it keeps them beside the log and tells us from where to
 //! replay), so openraft is told never to make one; see `docs/decisions/raft.md`.
 
@@ -68,8 +71,9 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
         S: Stream<Item = io::Result<EntryResponder<Types<R>>>> + Unpin + OptionalSend,
     {
         let mut answers = Vec::new();
-        let machine = self.machine.get_mut().expect("the machine panicked before");
         while let Some((entry, responder)) = entries.try_next().await? {
+            self.shared.held(lsn_of(entry.log_id.index)).await?;
+            let machine = self.machine.get_mut().expect("the machine panicked before");
             let (lsn, term) = (lsn_of(entry.log_id.index), entry.log_id.leader_id.term);
             assert!(lsn == self.standing.lsn.next(), "I3: {lsn:?} applied after {:?}", self.standing.lsn);
             match &entry.payload {
@@ -86,7 +90,7 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
             machine.passed(&self.standing);
             answers.extend(responder);
         }
-        machine.settled();
+        self.machine.get_mut().expect("the machine panicked before").settled();
         self.shared.applied(self.standing.lsn);
         // Whoever waits finds everything published by now. Bounded by what may be in flight.
         answers.into_iter().for_each(|answer| answer.send(()));
