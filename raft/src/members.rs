@@ -139,6 +139,25 @@ impl<R: Runtime> Group<R> {
         }
     }
 
+    /// Whether voters are between two sets, as far as this node knows.
+    fn is_changing(&self) -> bool {
+        let watch = self.raft.server_metrics();
+        watch.borrow_watched().membership_config.membership().get_joint_config().len() > 1
+    }
+
+    /// Finishes a change of voters that a leader before this one left half done: until then both sets of voters
+    /// have to agree. To be called by whoever begins to lead; does nothing if there is none.
+    ///
+    /// # Errors
+    /// [`MembersError`].
+    pub async fn finish_change(&self) -> Result<(), MembersError> {
+        if !self.is_changing() {
+            return Ok(());
+        }
+        // Nobody is added to the set that was aimed at, which leaves it alone.
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::new())).await
+    }
+
     /// Makes a learner that has nearly caught up a voter.
     ///
     /// # Errors
@@ -148,7 +167,7 @@ impl<R: Runtime> Group<R> {
         let Some(known) = members.iter().find(|known| known.node == node) else {
             return Err(MembersError::Unknown(node));
         };
-        if known.voter {
+        if known.voter && !self.is_changing() {
             return Ok(());
         }
         if self.leads().is_some() {

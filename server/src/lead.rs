@@ -105,6 +105,9 @@ pub async fn follow(node: Arc<Node>) {
             tracing::error!(%error, "this node leads and cannot bring the tenants up to date; it takes none of their submissions");
             continue;
         }
+        if let Err(error) = node.group.finish_change().await {
+            tracing::warn!(%error, "a change of voters is half done");
+        }
         locate(&node).await;
     }
 }
