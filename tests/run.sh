@@ -62,6 +62,10 @@ step "simulator, fixed seeds" target/release/sim --seed 1 --runs 100
 fresh=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 step "simulator, fresh seed $fresh" target/release/sim --seed "$fresh" --runs 20
 step "simulator, planted bugs" target/release/sim --mutants 200
+step "simulator, groups of three, fixed seeds" target/release/sim --nodes 3 --seed 1 --runs 30 --steps 500
+step "simulator, groups of five, fixed seeds" target/release/sim --nodes 5 --seed 1 --runs 5 --steps 500
+step "simulator, groups, fresh seed $fresh" target/release/sim --nodes 3 --seed "$fresh" --runs 10 --steps 500
+step "simulator, planted bugs of groups" target/release/sim --nodes 3 --mutants 40
 if [ "$mode" = all ]; then
   step "the demo, from start to equal replay" env DEMO_EXIT=1 DEMO_PORT=18431 DEMO_DIR="$(mktemp -d)" DEMO_BIN_DIR="$PWD/target/release" tools/demo.sh
 fi

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use segments::Counters;
 
-use super::faults::{AfterFailure, Death, Faults, SECTOR, Sloppy, Suffered};
+use super::faults::{AfterFailure, Death, Faults, Point, SECTOR, Sloppy, Suffered};
 use super::process::SimDisk;
 use crate::rt::Rng;
 
@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) rng: Rng,
     pub(super) suffered: Suffered,
     pub(super) counters: Counters,
+    /// Of the last submission that was synced: its file, its place, and what stood there before.
+    pub(super) before_last: Option<(u64, usize, Vec<u8>)>,
 }
 
 /// The machine's disk.
@@ -81,6 +83,7 @@ impl Device {
             rng: Rng(seed),
             suffered: Suffered::default(),
             counters: Counters::default(),
+            before_last: None,
         })))
     }
 
@@ -115,6 +118,11 @@ impl Device {
         state.dead = true;
         state.faults = Faults::default();
         state.suffered.power_losses += 1;
+        if let Some((inode, at, old)) = state.before_last.take()
+            && let Some(inode) = state.inodes.get_mut(&inode)
+        {
+            inode.durable[at..at + old.len()].copy_from_slice(&old);
+        }
         for inode in state.inodes.values_mut() {
             for write in std::mem::take(&mut inode.pending) {
                 let sectors = write.bytes.len().div_ceil(SECTOR);
@@ -257,6 +265,21 @@ impl State {
         }
     }
 
+    /// The death that waits at this moment, if one does.
+    pub(super) fn reach(&mut self, point: Point) -> Option<Death> {
+        let (_, death) = self.faults.die_at.take_if(|(at, _)| *at == point)?;
+        self.dead = true;
+        self.suffered.deaths += 1;
+        self.suffered.points += 1;
+        Some(death)
+    }
+
+    /// What a direct write to this file is for.
+    pub(super) fn point_of(&self, inode: u64) -> Point {
+        let manifest = self.names.get(segments::MANIFEST);
+        if manifest == Some(&inode) { Point::Manifest } else { Point::Mark }
+    }
+
     /// Write into the page cache; returns the number of the write.
     pub(super) fn write(
         &mut self,
@@ -337,6 +360,9 @@ impl State {
             std::mem::take(&mut file.pending).into_iter().partition(|write| write.id <= upto);
         file.pending = later;
         for Pending { offset, bytes, .. } in now.into_iter().filter(|_| !file.phantom) {
+            if self.sloppy.loses_last_sync {
+                self.before_last = Some((inode, offset, file.durable[offset..offset + bytes.len()].to_vec()));
+            }
             file.durable[offset..offset + bytes.len()].copy_from_slice(&bytes);
         }
         self.counters.syncs += 1;

@@ -23,11 +23,30 @@ pub enum AfterFailure {
     Reverts,
 }
 
+/// A moment worth dying at: what the log is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// A vote becomes durable.
+    Vote,
+    /// Entries do.
+    Append,
+    /// The end of the log is made void.
+    Truncate,
+    /// A file is made.
+    Prepare,
+    /// The manifest is written.
+    Manifest,
+    /// A header, a footer or a mark is.
+    Mark,
+}
+
 /// The next things to go wrong. Each happens once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     /// Die after this many more operations.
     pub die_in: Option<(u64, Death)>,
+    /// Die at the next such moment.
+    pub die_at: Option<(Point, Death)>,
     /// Fail the sync of this many more.
     pub sync_fails_in: Option<(u64, AfterFailure)>,
     /// Fail the write of this many more with EIO.
@@ -48,6 +67,7 @@ impl Faults {
     pub fn pending(&self) -> bool {
         let Faults {
             die_in,
+            die_at,
             sync_fails_in,
             write_fails_in,
             short_write_in,
@@ -57,6 +77,7 @@ impl Faults {
         } = self;
         let counted = [write_fails_in, short_write_in, write_full_in, read_fails_in];
         die_in.is_some()
+            || die_at.is_some()
             || sync_fails_in.is_some()
             || no_room_in.is_some()
             || counted.iter().any(|countdown| countdown.is_some())
@@ -82,6 +103,8 @@ pub struct Sloppy {
     pub misplaces: bool,
     /// Change a byte of the first segment when the third is made.
     pub edits_sealed: bool,
+    /// Lose the last submission that was synced when the power goes.
+    pub loses_last_sync: bool,
 }
 
 /// What went wrong so far, by class.
@@ -91,6 +114,8 @@ pub struct Suffered {
     pub operations: u64,
     /// Deaths in the middle of an operation.
     pub deaths: u64,
+    /// Of these, deaths at a chosen [`Point`].
+    pub points: u64,
     /// Power losses.
     pub power_losses: u64,
     /// Kills that left the page cache.
@@ -111,4 +136,38 @@ pub struct Suffered {
     pub refusals: u64,
     /// Writes by a process one of whose writes or syncs had failed before: S3 forbids them.
     pub writes_after_failure: u64,
+}
+
+impl Suffered {
+    /// Adds what another disk went through.
+    pub fn add(&mut self, other: &Suffered) {
+        let Suffered {
+            operations,
+            deaths,
+            points,
+            power_losses,
+            kills,
+            lost_writes,
+            torn_writes,
+            lost_names,
+            failed_syncs,
+            failed_writes,
+            short_writes,
+            refusals,
+            writes_after_failure,
+        } = other;
+        self.operations += operations;
+        self.deaths += deaths;
+        self.points += points;
+        self.power_losses += power_losses;
+        self.kills += kills;
+        self.lost_writes += lost_writes;
+        self.torn_writes += torn_writes;
+        self.lost_names += lost_names;
+        self.failed_syncs += failed_syncs;
+        self.failed_writes += failed_writes;
+        self.short_writes += short_writes;
+        self.refusals += refusals;
+        self.writes_after_failure += writes_after_failure;
+    }
 }

@@ -10,6 +10,6 @@ mod fork;
 mod process;
 
 pub use device::Device;
-pub use faults::{AfterFailure, Death, Faults, SECTOR, Sloppy, Suffered};
+pub use faults::{AfterFailure, Death, Faults, Point, SECTOR, Sloppy, Suffered};
 pub use fork::Loss;
 pub use process::SimDisk;

@@ -6,7 +6,7 @@ use std::io;
 use segments::{Completion, Counters, Disk, FileId, Map, Slot};
 
 use super::device::{Device, Inode, due, eio};
-use super::faults::Death;
+use super::faults::{Death, Point};
 
 /// A submission on its way.
 struct Flight {
@@ -14,6 +14,7 @@ struct Flight {
     inode: u64,
     written: io::Result<u64>,
     only_a_vote: bool,
+    point: Point,
 }
 
 /// One process's hold on a [`Device`].
@@ -90,7 +91,11 @@ impl Disk for SimDisk {
     fn write(&mut self, file: FileId, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let inode = self.inode(file)?;
         let mut state = self.device.lock();
-        let death = state.begin(self.life)?;
+        let mut death = state.begin(self.life)?;
+        if death.is_none() && state.faults.die_at.is_some() {
+            let point = state.point_of(inode);
+            death = state.reach(point);
+        }
         let written = state.write(inode, offset as usize, bytes, death).map(drop);
         state.failed |= written.is_err();
         written
@@ -105,7 +110,10 @@ impl Disk for SimDisk {
 
     fn prepare(&mut self, name: &str, bytes: u64) -> io::Result<()> {
         let mut state = self.device.lock();
-        let death = state.begin(self.life)?;
+        let mut death = state.begin(self.life)?;
+        if death.is_none() {
+            death = state.reach(Point::Prepare);
+        }
         if self.preparing.is_some() {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
@@ -204,8 +212,13 @@ impl Disk for SimDisk {
         let bytes = &self.buffers[usize::from(slot.0)][..len];
         // The kind of the first frame, and how many there are.
         let only_a_vote = bytes[segments::BATCH_HEADER + 8] == segments::Kind::Vote as u8 && bytes[16] == 1;
+        let point = match bytes[segments::BATCH_HEADER + 8] {
+            kind if kind == segments::Kind::Vote as u8 => Point::Vote,
+            kind if kind == segments::Kind::Truncate as u8 => Point::Truncate,
+            _ => Point::Append,
+        };
         let written = state.write(inode, offset as usize, bytes, death);
-        self.flights.push_back(Flight { slot, inode, written, only_a_vote });
+        self.flights.push_back(Flight { slot, inode, written, only_a_vote, point });
         Ok(())
     }
 
@@ -217,9 +230,12 @@ impl Disk for SimDisk {
         if !wait && state.rng.chance(50) {
             return Ok(None);
         }
-        let death = state.begin(self.life)?;
+        let mut death = state.begin(self.life)?;
         let nth = state.rng.below(self.flights.len() as u64) as usize;
         let flight = self.flights.remove(nth).expect("it is in range");
+        if death.is_none() {
+            death = state.reach(flight.point);
+        }
         let sloppy = state.sloppy;
         let result = flight.written.and_then(|id| {
             if sloppy.no_sync || (sloppy.no_sync_of_votes && flight.only_a_vote) {

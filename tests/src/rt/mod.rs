@@ -92,6 +92,9 @@ struct Executor {
     next_timer: u64,
     current: Owner,
     dead: BTreeSet<Owner>,
+    paused: BTreeSet<Owner>,
+    /// Ready tasks of paused owners.
+    held: Vec<u64>,
     polls: u64,
     hash: u64,
 }
@@ -109,6 +112,8 @@ impl Executor {
             next_timer: 1,
             current: Owner::default(),
             dead: BTreeSet::new(),
+            paused: BTreeSet::new(),
+            held: Vec::new(),
             polls: 0,
             hash: seed,
         }
@@ -201,6 +206,21 @@ pub fn kill(owner: Owner) {
     drop(gone);
 }
 
+/// From now on no task of `owner` runs, though time goes on: what SIGSTOP looks like from inside.
+pub fn pause(owner: Owner) {
+    with(|executor| executor.paused.insert(owner));
+}
+
+/// The tasks of `owner` run again.
+pub fn resume(owner: Owner) {
+    with(|executor| {
+        executor.paused.remove(&owner);
+        // Those of others that are paused are held again when they are picked.
+        let held = std::mem::take(&mut executor.held);
+        executor.ready.lock().expect("one thread").extend(held);
+    });
+}
+
 /// Is nothing of `owner` going to run again?
 pub fn is_dead(owner: Owner) -> bool {
     with(|executor| executor.dead.contains(&owner))
@@ -224,11 +244,19 @@ fn step(until: u64) -> bool {
 fn pick() -> Option<u64> {
     with(|executor| {
         let mut ready = executor.ready.lock().expect("one thread");
-        if ready.is_empty() {
-            return None;
+        loop {
+            if ready.is_empty() {
+                return None;
+            }
+            let nth = (executor.rng.draw() % ready.len() as u64) as usize;
+            let id = ready.remove(nth)?;
+            let is_paused = |slot: &Slot| executor.paused.contains(&slot.owner);
+            if !executor.paused.is_empty() && executor.tasks.get(&id).is_some_and(is_paused) {
+                executor.held.push(id);
+                continue;
+            }
+            return Some(id);
         }
-        let nth = (executor.rng.draw() % ready.len() as u64) as usize;
-        ready.remove(nth)
     })
 }
 
@@ -319,5 +347,24 @@ mod tests {
         assert_eq!(Arc::strong_count(&count), 1);
         spawn(Owner(1), async { unreachable!("its owner is dead") });
         run(300, || false);
+    }
+
+    #[test]
+    fn a_paused_owner_waits_and_goes_on_late() {
+        reset(1);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        for owner in [1, 2] {
+            let seen = seen.clone();
+            spawn(Owner(owner), async move {
+                sleep(10).await;
+                seen.lock().unwrap().push((owner, now()));
+            });
+        }
+        pause(Owner(1));
+        run(50, || false);
+        assert_eq!(*seen.lock().unwrap(), [(2, 10)]);
+        resume(Owner(1));
+        run(60, || false);
+        assert_eq!(*seen.lock().unwrap(), [(2, 10), (1, 50)]);
     }
 }

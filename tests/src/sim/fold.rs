@@ -28,6 +28,13 @@ pub struct Snapshot {
     table: MemTable,
 }
 
+impl Snapshot {
+    /// The same with an empty index of names, for a mutant.
+    pub fn without_names(self) -> Snapshot {
+        Snapshot { table: MemTable::new(), ..self }
+    }
+}
+
 /// What a life's machine shares with the world.
 #[derive(Default)]
 pub struct Shared {

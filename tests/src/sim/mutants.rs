@@ -43,6 +43,8 @@ pub enum FoldMutant {
     RewritesLeaf,
     /// The digest depends on the life of the process.
     DigestOfLife,
+    /// A duplicate that comes soon after the first counts as a first.
+    RetryIsFirst,
 }
 
 /// Wrong doors.
@@ -128,6 +130,10 @@ impl Fold {
                     self.mine.insert((lsn, nth));
                     right
                 }
+                right => right,
+            },
+            FoldMutant::RetryIsFirst => match right {
+                Answer::Duplicate { first, accepted } if lsn.0 - first.0.0 < 4 => Answer::First { accepted },
                 right => right,
             },
             FoldMutant::WatermarkOffByOne | FoldMutant::RewritesLeaf | FoldMutant::DigestOfLife => right,

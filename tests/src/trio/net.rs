@@ -1,15 +1,34 @@
-//! The simulated side of the port between nodes: every message may be lost, late, repeated, overtaken.
+//! The simulated side of the port between nodes: every message may be lost, late, repeated, overtaken. Who lies
+//! on the way is a mutant.
+//!
+//! A message that was sent is on its way, whatever becomes of its sender. What arrives is worked on by the
+//! receiving node as itself: it dies with it, and waits while it is paused.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use raft::{Group, Peer, Transport, Unreached};
 use tokio::sync::oneshot;
 
+use super::mutants::Mutant;
+use super::wire::{Answer, Request};
+use super::world::World;
 use crate::rt::{self, Owner, SimRt, sleep};
 use crate::sim::world::MS;
+
+/// A life that answers.
+#[derive(Clone)]
+pub struct Up {
+    /// The life.
+    pub owner: Owner,
+    /// Its group.
+    pub group: Arc<Group<SimRt>>,
+    /// Which directory it lives on.
+    pub incarnation: u64,
+}
 
 /// The state of the ways between nodes.
 pub struct Ways {
@@ -21,49 +40,69 @@ pub struct Ways {
     pub twice: u64,
     /// Time on the way, nanoseconds: least and spread.
     pub delay: (u64, u64),
-    /// Messages sent and lost.
-    pub counts: (u64, u64),
-    /// Who is there, by name: the life that answers, and its group.
-    pub up: Vec<Option<(Owner, Arc<Group<SimRt>>)>>,
+    /// What the ways have done so far, by class.
+    pub counts: Counts,
+    /// Who is there, by name.
+    pub up: BTreeMap<u64, Up>,
+}
+
+/// Messages by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sent, questions and answers.
+    pub sent: u64,
+    /// Lost by chance.
+    pub lost: u64,
+    /// Lost to a cut.
+    pub cut: u64,
+    /// Delivered twice.
+    pub twice: u64,
+    /// Refused, because another directory answers to the name.
+    pub refused: u64,
+}
+
+impl Default for Ways {
+    fn default() -> Ways {
+        Ways {
+            cut: BTreeSet::new(),
+            loss: 0,
+            twice: 1,
+            delay: (MS / 10, MS),
+            counts: Counts::default(),
+            up: BTreeMap::new(),
+        }
+    }
 }
 
 impl Ways {
-    /// All open and quick, nobody there.
-    pub fn new(nodes: usize) -> Ways {
-        let mut ways = Ways {
-            cut: BTreeSet::new(),
-            loss: 0,
-            twice: 0,
-            delay: (0, 0),
-            counts: (0, 0),
-            up: (0..=nodes).map(|_| None).collect(),
-        };
-        ways.heal();
-        ways
-    }
-
     /// All open and quick again.
     pub fn heal(&mut self) {
+        let quick = Ways::default();
         self.cut.clear();
-        (self.loss, self.twice, self.delay) = (0, 1, (MS / 10, MS));
+        (self.loss, self.twice, self.delay) = (quick.loss, quick.twice, quick.delay);
     }
 
     /// Does a message get through in this direction, and when?
-    fn pass(&mut self, from: u64, to: u64) -> Option<u64> {
-        self.counts.0 += 1;
-        if self.cut.contains(&(from, to)) || rt::chance(self.loss) {
-            self.counts.1 += 1;
+    pub fn pass(&mut self, from: u64, to: u64) -> Option<u64> {
+        self.counts.sent += 1;
+        if self.cut.contains(&(from, to)) {
+            self.counts.cut += 1;
+            return None;
+        }
+        if rt::chance(self.loss) {
+            self.counts.lost += 1;
             return None;
         }
         Some(self.delay.0 + rt::below(self.delay.1.max(1)))
     }
 }
 
-/// The ways as one node uses them.
+/// The ways as one life of one node uses them.
 #[derive(Clone)]
 pub struct Net {
-    pub(super) ways: Arc<Mutex<Ways>>,
+    pub(super) world: World,
     pub(super) node: u64,
+    pub(super) incarnation: u64,
 }
 
 impl std::fmt::Debug for Net {
@@ -72,50 +111,140 @@ impl std::fmt::Debug for Net {
     }
 }
 
+type Carried = Result<Vec<u8>, Unreached>;
+
 impl Net {
-    async fn carry(self, to: u64, request: Vec<u8>) -> Result<Vec<u8>, Unreached> {
-        let pass = |from, to| self.ways.lock().unwrap().pass(from, to);
-        let Some(there) = pass(self.node, to) else { return std::future::pending().await };
-        sleep(there).await;
-        let twice = rt::chance(self.ways.lock().unwrap().twice);
-        if twice {
-            // The copy's answer goes nowhere.
-            drop(self.deliver(to, request.clone()));
+    async fn carry(self, peer: Peer, mut request: Vec<u8>) -> Carried {
+        let to = self.world.misdirected(peer.node, self.node);
+        if let Some(answer) = self.lie(peer.node, &mut request) {
+            return Ok(answer);
         }
-        let Some(answer) = self.deliver(to, request) else {
+        let pass = |from, to| self.world.ways().pass(from, to);
+        let Some(there) = pass(self.node, to) else { return pending().await };
+        if rt::chance(self.world.ways().twice) {
+            self.world.ways().counts.twice += 1;
+            let (copy, request, to) = (self.clone(), request.clone(), Peer { node: to, ..peer.clone() });
+            let late = there + rt::below(200 * MS);
+            rt::spawn(Owner::default(), async move {
+                sleep(late).await;
+                // Nobody waits for the copy's answer.
+                drop(copy.deliver(&to, request));
+            });
+        }
+        sleep(there).await;
+        let Some(answer) = self.deliver(&Peer { node: to, ..peer }, request) else {
             return Err(Unreached::NoWay("nobody listens".into()));
         };
-        let Ok(answer) = answer.await else { return std::future::pending().await };
-        let Some(back) = pass(to, self.node) else { return std::future::pending().await };
+        let Ok(answer) = answer.await else { return pending().await };
+        let Some(back) = pass(to, self.node) else { return pending().await };
         sleep(back).await;
         Ok(answer)
     }
 
-    /// The receiving node works on it as itself: when it dies, the work dies with it.
-    fn deliver(&self, to: u64, request: Vec<u8>) -> Option<oneshot::Receiver<Vec<u8>>> {
-        let (owner, group) = self.ways.lock().unwrap().up[to as usize].clone()?;
+    /// The handshake of `server/src/peers/hello.rs`: both ends are who the other one's membership says.
+    fn greets(&self, peer: &Peer, up: &Up) -> bool {
+        let known = up.group.member(self.node).map_or(0, |member| member.incarnation);
+        let same = |expected: u64, found: u64| expected == 0 || expected == found;
+        same(peer.incarnation, up.incarnation) && same(known, self.incarnation)
+    }
+
+    fn deliver(&self, peer: &Peer, request: Vec<u8>) -> Option<oneshot::Receiver<Vec<u8>>> {
+        let up = self.world.ways().up.get(&peer.node).cloned()?;
+        let misdirected = self.world.options.mutant == Mutant::Misdelivers;
+        if !self.greets(peer, &up) {
+            self.world.ways().counts.refused += 1;
+            if self.world.options.mutant != Mutant::ForgetsIncarnation && !misdirected {
+                return None;
+            }
+        }
         let (done, answer) = oneshot::channel();
-        let from = self.node;
-        rt::spawn(owner, async move {
+        let (from, to, world) = (self.node, peer.node, self.world.clone());
+        let asked = match Request::read(&request) {
+            Ok(asked) => asked,
+            Err(error) => {
+                world.violation(format!("a message that a second reader cannot read: {error}"));
+                return None;
+            }
+        };
+        world.truth().heard(from, &asked);
+        rt::spawn(up.owner, async move {
+            let mut answer = up.group.serve(from, &request).await;
+            if world.options.mutant == Mutant::GrantsTwice {
+                grant(&mut answer);
+            }
+            world.observe(to, up.incarnation, &asked, &answer);
             // Whoever asked may have given up.
-            let _ = done.send(group.serve(from, &request).await);
+            let _ = done.send(answer);
+            world.after_answer(to, &asked);
         });
         Some(answer)
+    }
+
+    /// What a lying transport makes of a question; an answer if it makes that up too.
+    fn lie(&self, to: u64, request: &mut Vec<u8>) -> Option<Vec<u8>> {
+        let mutant = self.world.options.mutant;
+        if !mutant.lies() {
+            return None;
+        }
+        let mut read = Request::read(request).ok()?;
+        match (&mut read, mutant) {
+            (Request::Append(append), Mutant::AcksForOthers) => {
+                let last = append.entries.last().map(|(id, _)| *id).or(append.previous);
+                return (rt::chance(50) && !append.entries.is_empty()).then(|| Answer::Upto(last).write());
+            }
+            (Request::Append(append), Mutant::AcksForLearners) if !self.world.is_voter(to) => {
+                let last = append.entries.last().map(|(id, _)| *id).or(append.previous);
+                return (!append.entries.is_empty()).then(|| Answer::Upto(last).write());
+            }
+            (Request::Append(append), Mutant::CommitsOldTerm) => {
+                let old = append.previous.filter(|previous| previous.term < append.vote.term);
+                append.committed = append.committed.max(old);
+            }
+            (Request::Append(append), Mutant::CommitsAll) => {
+                let last = append.entries.last().map(|(id, _)| *id);
+                append.committed = append.committed.max(last);
+            }
+            (Request::Append(append), Mutant::DropsCommitted) => append.committed = None,
+            (Request::Append(append), Mutant::SwapsEntries) => {
+                if let [.., (_, one), (_, other)] = &mut append.entries[..] {
+                    std::mem::swap(one, other);
+                }
+            }
+            (Request::Append(append), Mutant::LeavesHole) if append.entries.len() > 1 => {
+                // Without the first, and the others moved up so that nobody sees a gap.
+                let ids: Vec<_> = append.entries.iter().map(|(id, _)| *id).collect();
+                append.entries.remove(0);
+                append.entries.iter_mut().zip(ids).for_each(|((id, _), moved)| *id = moved);
+            }
+            (Request::Vote { last: Some(last), .. }, Mutant::LiesAboutLog) => {
+                (last.lsn, last.term) = (last.lsn + 1000, last.term + 1000);
+            }
+            _ => return None,
+        }
+        *request = read.write();
+        None
+    }
+}
+
+/// A voter that says yes to everybody.
+fn grant(answer: &mut Vec<u8>) {
+    if let Ok(Answer::Voted { vote, granted: false, last }) = Answer::read(answer) {
+        *answer = Answer::Voted { vote, granted: true, last }.write();
     }
 }
 
 impl Transport for Net {
-    fn ask(
-        &self,
-        peer: &Peer,
-        request: Vec<u8>,
-        within: Duration,
-    ) -> BoxFuture<'static, Result<Vec<u8>, Unreached>> {
-        let carried = self.clone().carry(peer.node, request);
-        let within = within.as_nanos() as u64;
+    fn ask(&self, peer: &Peer, request: Vec<u8>, within: Duration) -> BoxFuture<'static, Carried> {
+        let (done, carried) = oneshot::channel();
+        let (net, peer) = (self.clone(), peer.clone());
+        // Not a task of the sender: what was sent arrives also when the sender has died since.
+        rt::spawn(Owner::default(), async move {
+            let carried = rt::timeout(within.as_nanos() as u64, net.carry(peer, request)).await;
+            let late = || Err(Unreached::NoAnswer("late".into()));
+            let _ = done.send(carried.unwrap_or_else(|_| late()));
+        });
         Box::pin(async move {
-            let carried = rt::timeout(within, carried).await;
-            carried.unwrap_or_else(|_| Err(Unreached::NoAnswer("late".into())))
+            carried.await.unwrap_or_else(|_| Err(Unreached::NoAnswer("the world is over".into())))
         })
     }
 }

@@ -1,43 +1,93 @@
-//! Three nodes, their disks, their ways to each other, their clients, and whatever befalls them.
+//! The nodes, their disks, the ways between them, and what was seen of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use engine::limits::RECORD_BYTES_MAX;
-use raft::{Group, GroupConfig, Member};
-use tokio::sync::oneshot;
+use engine::event::Attested;
+use engine::log::Lsn;
+use raft::{Group, Member};
 
-use super::machine::{SetOnce, Truth, Waiting, Winners, proposal};
-use super::net::{Net, Ways};
-use super::{TrioOptions, TrioReport};
-use crate::disk::{Death, Device, Faults};
-use crate::rt::{self, Owner, Rng, SimRt, sleep};
-use crate::sim::world::{MS, options};
+use super::mutants::Mutant;
+use super::net::{Up, Ways};
+use super::plan::Event;
+use super::truth::Truth;
+use super::wire::{Answer, Request};
+use super::{TrioOptions, TrioReport, life, look};
+use crate::checkers::sealed_is_final::{self, Sealed};
+use crate::disk::{Device, Faults, Suffered};
+use crate::rt::{self, Owner, SimRt};
+use crate::sim::clock::BEGIN_MS;
+use crate::sim::fold::{Shared, Snapshot};
+use crate::sim::world::MS;
 
-/// How many nodes there are.
-const NODES: u64 = 3;
-/// Names that clients fight for.
-const NAMES: u64 = 30;
+/// How long a write and its sync take on a good disk, nanoseconds: least and spread.
+const QUICK: (u64, u64) = (MS / 10, MS / 2);
 
-#[derive(Default)]
-struct Node {
-    alive: Option<Owner>,
-    winners: Arc<Mutex<Winners>>,
-    /// How long a write and its sync take, nanoseconds: least and spread.
-    latency: (u64, u64),
+/// One node, in all of its lives.
+pub struct Node {
+    /// Its disk.
+    pub device: Device,
+    /// Which directory it has.
+    pub incarnation: u64,
+    /// The directory it was taken in with.
+    pub known_as: u64,
+    /// Its tasks belong to this owner while it lives.
+    pub alive: Option<Owner>,
+    /// A disk without a log waits to be taken in.
+    pub join: bool,
+    /// It is out of the group for good.
+    pub off: bool,
+    /// What its machine tells the door, in this life.
+    pub shared: Arc<Mutex<Shared>>,
+    /// The newest snapshot of any life.
+    pub snapshot: Option<Snapshot>,
+    /// The last record its machine has passed in this life.
+    pub applied: Lsn,
+    /// The last record it had synced as far as anybody knows.
+    pub durable: Lsn,
+    /// It leads and takes submissions.
+    pub leading: bool,
+    /// The last stamp its door gave in this life.
+    pub last_ms: u64,
+    /// How long a write takes, nanoseconds: least and spread.
+    pub latency: (u64, u64),
+    /// How wrong its wall clock is.
+    pub skew_ms: i64,
+    /// What it would attest now, if there is anything.
+    pub attest: Option<Attested>,
+    /// The membership before the one it knows, for a mutant.
+    pub membership_before: Arc<[u8]>,
+    /// It computes something else from its next record on.
+    pub strike: bool,
+    /// It has computed something else in this life.
+    pub diverged: bool,
+    /// It dies after its next answer to a peer; after its next snapshot.
+    pub dies_after: (bool, bool),
+    sealed: Sealed,
 }
 
-struct State {
-    nodes: Vec<Node>,
-    lives: u64,
-    acknowledged: BTreeMap<u64, u64>,
-    asked: u64,
-    answered: u64,
-    fresh: u64,
-    next_value: u64,
-    terms: std::collections::BTreeSet<u64>,
-    set_up: bool,
-    over: bool,
+/// What changes.
+pub struct State {
+    /// Everybody there ever was, by name.
+    pub nodes: BTreeMap<u64, Node>,
+    /// Lives begun.
+    pub lives: u64,
+    /// Requests made, answered, and reads that were let through.
+    pub asked: (u64, u64, u64),
+    /// Events of the plan so far, and how many of each class took effect.
+    pub events: (u64, BTreeMap<&'static str, u64>),
+    /// What the operator is asked to do.
+    pub wishes: VecDeque<Event>,
+    /// The operator is at work.
+    pub busy: bool,
+    /// Nodes that stopped themselves because they had computed something else.
+    pub alarms: u64,
+    /// The last record that anybody outside has seen.
+    pub floor: Lsn,
+    /// The group is complete; it is over.
+    pub set_up: bool,
+    /// No more clients and no more harm.
+    pub over: bool,
     violations: Vec<String>,
 }
 
@@ -46,7 +96,6 @@ struct State {
 pub struct World {
     /// What this run is.
     pub options: TrioOptions,
-    devices: Vec<Device>,
     ways: Arc<Mutex<Ways>>,
     truth: Arc<Mutex<Truth>>,
     state: Arc<Mutex<State>>,
@@ -55,338 +104,317 @@ pub struct World {
 impl World {
     /// A world before its first life.
     pub fn new(options: TrioOptions) -> World {
-        let device = |node: u64| Device::new(options.seed ^ node << 40 ^ 0xD15C, Default::default());
-        let nodes = (0..=NODES).map(|_| Node { latency: (MS / 10, MS / 2), ..Node::default() }).collect();
         let state = State {
-            nodes,
+            nodes: BTreeMap::new(),
             lives: 0,
-            acknowledged: BTreeMap::new(),
-            asked: 0,
-            answered: 0,
-            fresh: 0,
-            next_value: 1,
-            terms: Default::default(),
+            asked: (0, 0, 0),
+            events: Default::default(),
+            wishes: VecDeque::new(),
+            busy: false,
+            alarms: 0,
+            floor: Lsn::ZERO,
             set_up: false,
             over: false,
             violations: Vec::new(),
         };
-        World {
-            devices: (0..=NODES).map(device).collect(),
+        let world = World {
             options,
-            ways: Arc::new(Mutex::new(Ways::new(NODES as usize))),
+            ways: Arc::default(),
             truth: Arc::default(),
             state: Arc::new(Mutex::new(state)),
+        };
+        for _ in 0..world.options.nodes {
+            world.create();
         }
+        world
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// What changes.
+    pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    /// The ways between nodes.
+    pub fn ways(&self) -> MutexGuard<'_, Ways> {
+        self.ways.lock().unwrap()
+    }
+
+    /// What no two nodes may see differently.
+    pub fn truth(&self) -> MutexGuard<'_, Truth> {
+        self.truth.lock().unwrap()
+    }
+
+    /// Look at one node or change it.
+    pub fn node<T>(&self, node: u64, f: impl FnOnce(&mut Node) -> T) -> T {
+        f(self.state().nodes.get_mut(&node).expect("nobody asks for a node that never was"))
+    }
+
+    /// A node under a name never used, with an empty disk.
+    pub fn create(&self) -> u64 {
+        let mut state = self.state();
+        let name = state.nodes.len() as u64 + 1;
+        let node = Node {
+            device: self.new_disk(name),
+            incarnation: 100 + name,
+            known_as: 100 + name,
+            alive: None,
+            join: name != 1,
+            off: false,
+            shared: Arc::default(),
+            snapshot: None,
+            applied: Lsn::ZERO,
+            durable: Lsn::ZERO,
+            leading: false,
+            last_ms: 0,
+            latency: QUICK,
+            skew_ms: 0,
+            attest: None,
+            membership_before: Arc::default(),
+            strike: false,
+            diverged: false,
+            dies_after: (false, false),
+            sealed: Sealed::default(),
+        };
+        state.nodes.insert(name, node);
+        name
+    }
+
+    fn new_disk(&self, name: u64) -> Device {
+        let sloppy = match self.options.mutant {
+            Mutant::Disk(sloppy) => sloppy,
+            _ => Default::default(),
+        };
+        Device::new(rt::rand() ^ name << 40, sloppy)
+    }
+
+    /// A node's disk is replaced by an empty one, and it will come back under its name.
+    pub fn wipe(&self, name: u64) {
+        self.end(name, Some(0));
+        self.truth().wiped(name);
+        let device = self.new_disk(name);
+        self.node(name, |node| {
+            node.device = device;
+            node.incarnation += 1000;
+            (node.join, node.snapshot, node.durable) = (true, None, Lsn::ZERO);
+            node.sealed.clear();
+        });
     }
 
     /// A promise was broken.
     pub fn violation(&self, what: String) {
+        rt::note(what.len() as u64);
         self.state().violations.push(what);
     }
 
+    /// Is any promise broken?
     pub fn is_broken(&self) -> bool {
-        let broken = self.truth.lock().unwrap().take_broken();
+        let broken = self.truth().take_broken();
         let mut state = self.state();
         state.violations.extend(broken);
         !state.violations.is_empty()
     }
 
-    pub fn is_set_up(&self) -> bool {
-        self.state().set_up
-    }
-
-    pub fn asked(&self) -> u64 {
-        self.state().asked
-    }
-
     /// What came of it.
     pub fn report(&self) -> TrioReport {
-        let counts = self.ways.lock().unwrap().counts;
+        let counts = self.ways().counts;
+        let terms = self.truth().terms();
+        let records = self.truth().last().0;
         let state = self.state();
+        let mut suffered = Suffered::default();
+        state.nodes.values().for_each(|node| suffered.add(&node.device.suffered()));
         TrioReport {
             hash: rt::hash(),
             virtual_ms: rt::now() / MS,
-            asked: (state.asked, state.answered, state.fresh),
-            messages: counts,
+            asked: state.asked,
+            records,
+            counts,
             lives: state.lives,
-            terms: state.terms.len() as u64,
-            suffered: self.devices[1..].iter().map(Device::suffered).collect(),
+            terms,
+            alarms: state.alarms,
+            events: state.events.0,
+            befell: state.events.1.clone(),
+            suffered,
             violations: state.violations.clone(),
         }
     }
 
-    fn group(&self, node: u64) -> Option<Arc<Group<SimRt>>> {
-        self.ways.lock().unwrap().up[node as usize].as_ref().map(|(_, group)| group.clone())
+    /// Names of those that are in the group or on their way into it.
+    pub fn names(&self) -> Vec<u64> {
+        self.state().nodes.iter().filter(|(_, node)| !node.off).map(|(name, _)| *name).collect()
     }
 
-    fn leader(&self) -> Option<(u64, Arc<Group<SimRt>>)> {
-        let up = (1..=NODES).filter_map(|node| Some((node, self.group(node)?)));
-        let led = up.filter_map(|(node, group)| Some((group.leads()?, node, group)));
-        led.max_by_key(|(term, ..)| *term).map(|(_, node, group)| (node, group))
+    /// The group of a node that is up.
+    pub fn group(&self, node: u64) -> Option<Arc<Group<SimRt>>> {
+        self.ways().up.get(&node).map(|up| up.group.clone())
+    }
+
+    /// Who leads in the highest term.
+    pub fn leader(&self) -> Option<(u64, Arc<Group<SimRt>>)> {
+        let up: Vec<(u64, Up)> = self.ways().up.iter().map(|(name, up)| (*name, up.clone())).collect();
+        let led = up.into_iter().filter_map(|(name, up)| Some((up.group.leads()?, name, up.group)));
+        led.max_by_key(|(term, ..)| *term).map(|(_, name, group)| (name, group))
+    }
+
+    /// Does this node vote, by the agreed membership?
+    pub fn is_voter(&self, node: u64) -> bool {
+        let truth = self.truth();
+        truth.voters(truth.last()).iter().flatten().any(|voter| *voter == node)
+    }
+
+    /// Has a voter lost its disk since it was taken in? What it held was agreed with it all the same.
+    pub fn has_lost_its_disk(&self, name: u64) -> bool {
+        self.node(name, |node| node.incarnation != node.known_as)
+    }
+
+    /// What the membership should say of a node.
+    pub fn member(&self, node: u64) -> Member {
+        let incarnation = self.node(node, |node| node.known_as);
+        Member { address: format!("node-{node}:1"), incarnation }
+    }
+
+    /// What a node's wall clock shows, milliseconds since the Unix epoch.
+    pub fn wall_ms(&self, node: u64) -> u64 {
+        let skew = self.node(node, |node| node.skew_ms);
+        (BEGIN_MS + rt::now() / MS).saturating_add_signed(skew)
+    }
+
+    /// Where a mutant's message goes instead.
+    pub fn misdirected(&self, to: u64, from: u64) -> u64 {
+        if self.options.mutant != Mutant::Misdelivers || !rt::chance(20) {
+            return to;
+        }
+        let others: Vec<u64> = self.names().into_iter().filter(|name| *name != from).collect();
+        others.get(rt::below(others.len().max(1) as u64) as usize).copied().unwrap_or(to)
     }
 
     /// Begin the next life of a node, if it has none.
-    fn boot(&self, node: u64) {
+    pub fn boot(&self, name: u64) {
         let owner = {
             let mut state = self.state();
-            if state.nodes[node as usize].alive.is_some() {
+            let owner = Owner(state.lives + 1);
+            let node = state.nodes.get_mut(&name).expect("it was made");
+            if node.alive.is_some() || node.off {
                 return;
             }
+            node.alive = Some(owner);
+            node.shared = Arc::default();
+            (node.applied, node.last_ms) = (Lsn::ZERO, 0);
+            (node.attest, node.diverged) = (None, false);
             state.lives += 1;
-            let owner = Owner(state.lives);
-            let slot = &mut state.nodes[node as usize];
-            slot.alive = Some(owner);
-            slot.winners = Arc::default();
             owner
         };
-        rt::spawn(owner, live(self.clone(), node, owner));
+        rt::spawn(owner, life::live(self.clone(), name, owner));
     }
 
     /// End a node's life, if it has one: a kill, or a power loss that keeps so many of a hundred unsynced sectors.
-    fn end(&self, node: u64, power: Option<u64>) {
-        let Some(owner) = self.state().nodes[node as usize].alive.take() else { return };
-        let gone = self.ways.lock().unwrap().up[node as usize].take();
+    pub fn end(&self, name: u64, power: Option<u64>) {
+        let Some(owner) = self.node(name, |node| node.alive.take()) else { return };
+        let gone = self.ways().up.remove(&name);
+        let durable = gone.as_ref().map_or(Lsn::ZERO, |up| up.group.metrics().durable);
         rt::kill(owner);
         drop(gone);
-        match power {
-            None => self.devices[node as usize].kill(),
-            Some(keep) => self.devices[node as usize].power_loss(keep, keep > 0 && keep < 100),
-        }
-    }
-
-    /// No more clients and no more faults; everybody is there.
-    pub fn heal(&self) {
-        self.state().over = true;
-        self.ways.lock().unwrap().heal();
-        for node in 1..=NODES {
-            self.devices[node as usize].set_faults(Faults::default());
-            self.state().nodes[node as usize].latency = (MS / 10, MS / 2);
-            if self.devices[node as usize].is_dead() {
-                self.end(node, Some(0));
+        let note = rt::chance(10);
+        self.node(name, |node| {
+            node.leading = false;
+            node.dies_after = (false, false);
+            node.durable = node.durable.max(durable);
+            match power {
+                None => node.device.kill(),
+                Some(keep) => node.device.power_loss(keep, keep > 0 && keep < 100),
             }
-            self.boot(node);
-        }
-    }
-
-    /// Everybody has applied the same, a leader is there, and it takes something new.
-    pub fn has_converged(&self) -> bool {
-        let Some((_, leader)) = self.leader() else { return false };
-        let last = leader.metrics().last;
-        let state = self.state();
-        state.nodes[1..].iter().all(|node| node.winners.lock().unwrap().applied == last)
-    }
-
-    /// Every acknowledged name is on every node.
-    pub fn judge(&self) {
-        if !self.has_converged() {
-            return self.violation("the healed group does not converge within thirty seconds".into());
-        }
-        let state = self.state();
-        let mut broken = Vec::new();
-        for (node, slot) in state.nodes.iter().enumerate().skip(1) {
-            let winners = slot.winners.lock().unwrap();
-            for (name, winner) in &state.acknowledged {
-                let found = winners.by_name.get(name);
-                if found != Some(winner) {
-                    broken
-                        .push(format!("S1: node {node}: name {name} was won by {winner}, it has {found:?}"));
-                }
-            }
-        }
-        drop(state);
-        broken.into_iter().for_each(|broken| self.violation(broken));
-    }
-}
-
-fn member(node: u64) -> Member {
-    Member { address: format!("node-{node}:1"), incarnation: 100 + node }
-}
-
-/// One life of one node.
-async fn live(world: World, node: u64, owner: Owner) {
-    let (winners, hosted) = (world.state().nodes[node as usize].winners.clone(), world.clone());
-    let machine = SetOnce { node, winners, truth: world.truth.clone() };
-    let mut config = GroupConfig::new(node, options(world.options.segment_bytes));
-    config.in_flight_bytes = RECORD_BYTES_MAX;
-    config.me = member(node);
-    config.join = node != 1;
-    config.transport = Arc::new(Net { ways: world.ways.clone(), node });
-    let disk = world.devices[node as usize].attach();
-    let opened = Group::<SimRt>::open_on(config, disk, machine, |mut actor| {
-        rt::spawn(owner, async move {
-            while actor.ready().await {
-                let (least, spread) = hosted.state().nodes[node as usize].latency;
-                sleep(least + rt::below(spread.max(1))).await;
-                if let Some(pause) = actor.step() {
-                    sleep(pause.as_nanos() as u64).await;
-                }
+            if note {
+                sealed_is_final::note(&mut node.sealed, &node.device);
             }
         });
-        Ok(())
-    })
-    .await;
-    match opened {
-        Ok(group) => {
-            let group = Arc::new(group);
-            world.ways.lock().unwrap().up[node as usize] = Some((owner, group.clone()));
-            let terms = world.clone();
-            let led = group.clone();
-            rt::spawn(owner, async move {
-                let mut was = None;
-                loop {
-                    was = led.leads_unlike(was).await;
-                    terms.state().terms.extend(was);
-                }
-            });
-            let _ = group.failure().await;
-        }
-        Err(raft::OpenError::Log(segments::OpenError::Corrupt(damage))) => {
-            world.violation(format!("S1: the log of node {node} does not open: {damage}"));
-        }
-        Err(_) => {}
     }
-    if !world.devices[node as usize].is_dead() {
-        let world = world.clone();
-        // From outside of the life that ends.
-        rt::spawn(Owner::default(), async move { world.end(node, None) });
-    }
-}
 
-/// Node 1 founds the group and takes the others in, in peace.
-pub async fn set_up(world: World) {
-    (1..=NODES).for_each(|node| world.boot(node));
-    for node in 2..=NODES {
-        loop {
-            sleep(5 * MS).await;
-            let Some(group) = world.group(1) else { continue };
-            if group.add(node, member(node)).await.is_ok() && group.promote(node).await.is_ok() {
-                break;
+    /// The same from a task of the life that ends.
+    pub fn end_soon(&self, name: u64, power: Option<u64>) {
+        let world = self.clone();
+        rt::spawn(Owner::default(), async move { world.end(name, power) });
+    }
+
+    /// The disk of a node is good again and its clock right.
+    pub fn mend(&self, name: u64) {
+        self.node(name, |node| {
+            node.device.set_faults(Faults::default());
+            node.device.set_capacity(u64::MAX);
+            (node.latency, node.skew_ms, node.strike) = (QUICK, 0, false);
+        });
+    }
+
+    /// Digests of a node's sealed segments as they were first seen.
+    pub fn sealed(&self, name: u64) -> Sealed {
+        self.node(name, |node| node.sealed.clone())
+    }
+
+    /// A node has answered a peer.
+    pub fn observe(&self, name: u64, incarnation: u64, asked: &Request, answer: &[u8]) {
+        let answer = match Answer::read(answer) {
+            Ok(answer) => answer,
+            Err(error) => {
+                return self.violation(format!("an answer that a second reader cannot read: {error}"));
             }
-        }
-    }
-    world.state().set_up = true;
-}
-
-/// Do harm until the world is over.
-pub async fn nemesis(world: World, seed: u64) {
-    let mut rng = Rng(seed);
-    while !world.state().over {
-        sleep(30 * MS + rng.below(600 * MS)).await;
-        if world.state().over {
-            return;
-        }
-        let node = match rng.below(2) {
-            0 => world.leader().map_or(1, |(node, _)| node),
-            _ => 1 + rng.below(NODES),
         };
-        let other = 1 + rng.below(NODES);
-        match rng.below(12) {
-            0..=2 => {
-                let death = [Death::NothingLands, Death::HalfLands, Death::AllLands][rng.below(3) as usize];
-                let faults = Faults { die_in: Some((rng.below(30), death)), ..Faults::default() };
-                world.devices[node as usize].set_faults(faults);
+        let (device, known_as) = self.node(name, |node| (node.device.clone(), node.known_as));
+        if incarnation != known_as && !matches!(answer, Answer::Other) {
+            self.violation(format!(
+                "F16: node {name} answers with directory {incarnation}, taken in was {known_as}"
+            ));
+        }
+        let looks = device.doubts() > 0 && rt::chance(self.options.watch);
+        let broken = match (asked, &answer) {
+            (Request::Vote { pre: false, .. }, Answer::Voted { vote, granted: true, .. })
+                if device.doubts() > 0 =>
+            {
+                look::vote_is_durable(&self.options, &device, *vote)
             }
-            3 => world.end(node, None),
-            4 => world.end(node, Some([0, 100, 50][rng.below(3) as usize])),
-            // All at once.
-            5 => (1..=NODES).for_each(|node| world.end(node, Some(0))),
-            6 => drop(world.ways.lock().unwrap().cut.insert((node, other))),
-            7 => {
-                let mut ways = world.ways.lock().unwrap();
-                (1..=NODES).for_each(|other| ways.cut.extend([(node, other), (other, node)]));
+            (Request::Append(_), Answer::Upto(Some(id))) if looks => {
+                look::entry_is_durable(&self.options, &device, Lsn(id.lsn))
             }
-            8 => {
-                let mut ways = world.ways.lock().unwrap();
-                (ways.loss, ways.twice) = (rng.below(30), rng.below(20));
-                ways.delay = (MS / 10, [MS, 20 * MS, 200 * MS][rng.below(3) as usize]);
-            }
-            9 => {
-                let spread = [MS / 2, 5 * MS, 60 * MS][rng.below(3) as usize];
-                world.state().nodes[node as usize].latency = (MS / 10, spread);
-            }
-            10 => {
-                if let Some((_, leader)) = world.leader() {
-                    rt::spawn(Owner::default(), async move {
-                        let _ = leader.hand_over(None, std::time::Duration::from_secs(1)).await;
-                    });
-                }
-            }
-            _ => world.ways.lock().unwrap().heal(),
+            _ => Ok(()),
+        };
+        if let Err(broken) = broken {
+            self.violation(format!("I6: node {name}: {broken}"));
+        }
+        self.truth().answered(name, asked, &answer);
+    }
+
+    /// The answer is on its way; some nodes do not survive that.
+    pub fn after_answer(&self, name: u64, asked: &Request) {
+        let dies = self.node(name, |node| {
+            matches!(asked, Request::Append(_) | Request::Vote { .. })
+                && std::mem::take(&mut node.dies_after.0)
+        });
+        if dies {
+            self.end_soon(name, Some(0));
         }
     }
-}
 
-/// A dead disk takes its process with it, and somebody always starts the process again.
-pub async fn keeper(world: World, seed: u64) {
-    let mut rng = Rng(seed);
-    loop {
-        sleep(MS + rng.below(40 * MS)).await;
-        for node in 1..=NODES {
-            let alive = world.state().nodes[node as usize].alive.is_some();
-            if alive && world.devices[node as usize].is_dead() {
-                world.end(node, Some([0, 100, 50][rng.below(3) as usize]));
-            } else if !alive && rng.chance(20) {
-                world.boot(node);
-            }
+    /// The first node has applied this record: is it durable on a majority of each set of voters?
+    pub fn check_quorum(&self, lsn: Lsn, term: u64) {
+        let up: BTreeMap<u64, Arc<Group<SimRt>>> =
+            self.ways().up.iter().map(|(name, up)| (*name, up.group.clone())).collect();
+        let durable = |name: u64| {
+            let now = up.get(&name).map_or(Lsn::ZERO, |group| group.metrics().durable);
+            now.max(self.node(name, |node| node.durable))
+        };
+        let truth = self.truth();
+        let holds = |name: u64| {
+            self.has_lost_its_disk(name)
+                || truth.holds(name, lsn, term)
+                || (truth.has_led(name, term) && durable(name) >= lsn)
+        };
+        let majority = |set: &Vec<u64>| 2 * set.iter().filter(|name| holds(**name)).count() > set.len();
+        let sets = truth.voters(lsn);
+        // One that was agreed under a membership that came after it counts by that one.
+        let later = truth.proposed_after(lsn).any(|sets| sets.iter().all(majority));
+        if !sets.iter().all(majority) && !later {
+            let held: Vec<u64> = sets.iter().flatten().copied().filter(|name| holds(*name)).collect();
+            drop(truth);
+            self.violation(format!(
+                "I6: record {lsn} of term {term} is applied, and no majority of {sets:?} holds it, only {held:?}"
+            ));
         }
-    }
-}
-
-/// One client: proposes and reads, at any node.
-pub async fn client(world: World, seed: u64) {
-    let mut rng = Rng(seed);
-    while !world.state().over {
-        sleep(rng.below(40 * MS)).await;
-        let at =
-            if rng.chance(70) { world.leader().map(|(node, _)| node) } else { Some(1 + rng.below(NODES)) };
-        let Some((node, group)) = at.and_then(|node| Some((node, world.group(node)?))) else { continue };
-        let name = rng.below(NAMES);
-        world.state().asked += 1;
-        if rng.chance(30) {
-            read(&world, node, &group, name).await
-        } else {
-            write(&world, &group, name).await
-        }
-    }
-}
-
-async fn write(world: &World, group: &Group<SimRt>, name: u64) {
-    let value = {
-        let mut state = world.state();
-        state.next_value += 1;
-        state.next_value
-    };
-    let (told, winner) = oneshot::channel();
-    let waiting: Arc<Waiting> = Arc::new(Mutex::new(Some(told)));
-    let Ok(Ok(_pending)) = rt::timeout(500 * MS, group.submit(proposal(name, value, Some(waiting)))).await
-    else {
-        return;
-    };
-    let Ok(Ok(winner)) = rt::timeout(2_000 * MS, winner).await else { return };
-    let mut state = world.state();
-    state.answered += 1;
-    let first = *state.acknowledged.entry(name).or_insert(winner);
-    if first != winner {
-        state.violations.push(format!("I2: name {name} was won by {first} and by {winner}"));
-    }
-}
-
-async fn read(world: &World, node: u64, group: &Group<SimRt>, name: u64) {
-    let (acknowledged, winners) = {
-        let state = world.state();
-        (state.acknowledged.get(&name).copied(), state.nodes[node as usize].winners.clone())
-    };
-    let Ok(Ok(_)) = rt::timeout(3_000 * MS, group.read_index()).await else { return };
-    let found = winners.lock().unwrap().by_name.get(&name).copied();
-    let mut state = world.state();
-    state.fresh += 1;
-    if acknowledged.is_some() && found != acknowledged {
-        state.violations.push(format!(
-            "I6: a stale read at node {node}: name {name} was won by {acknowledged:?}, it shows {found:?}"
-        ));
     }
 }

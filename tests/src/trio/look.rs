@@ -1,0 +1,79 @@
+//! What a disk would hold if the power went now and took everything that is not synced.
+
+use engine::log::Lsn;
+use segments::{Frame, Kind, Log};
+
+use super::TrioOptions;
+use super::wire::Vote;
+use crate::disk::Device;
+use crate::sim::world::options;
+
+/// The end of the log, and its votes in order.
+struct Seen {
+    tip: Lsn,
+    votes: Vec<Vote>,
+}
+
+fn open(segment_bytes: u64, device: &Device) -> Result<Seen, String> {
+    let mut votes = Vec::new();
+    let (log, _) = Log::open(device.attach(), &options(segment_bytes), |frame: &Frame<'_>| {
+        if frame.kind == Kind::Vote {
+            let number =
+                |at: usize| frame.payload[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+            let (Some(term), Some(node)) = (number(0), number(8)) else {
+                return Err("a short vote".to_owned());
+            };
+            votes.push(Vote { term, node, granted: frame.payload.get(16) == Some(&1) });
+        }
+        Ok(())
+    })
+    .map_err(|error| format!("its log does not open: {error}"))?;
+    Ok(Seen { tip: log.tip(), votes })
+}
+
+/// Would the record at `lsn` be there?
+///
+/// # Errors
+/// When it would not.
+pub fn entry_is_durable(options: &TrioOptions, device: &Device, lsn: Lsn) -> Result<(), String> {
+    let tip = open(options.segment_bytes, &device.image())?.tip;
+    if tip >= lsn { Ok(()) } else { Err(format!("it said that it holds {lsn}, and {tip} is durable")) }
+}
+
+/// Would the promise be there?
+///
+/// # Errors
+/// When it would not.
+pub fn vote_is_durable(options: &TrioOptions, device: &Device, vote: Vote) -> Result<(), String> {
+    let last = open(options.segment_bytes, &device.image())?.votes.last().copied();
+    let right = last.is_some_and(|last| {
+        last.term > vote.term || (last.term == vote.term && (last.node == vote.node || last.granted))
+    });
+    if right { Ok(()) } else { Err(format!("it gave {vote:?}, and {last:?} is durable")) }
+}
+
+/// The last record that a power loss would leave.
+///
+/// # Errors
+/// When the log would not open.
+pub fn durable_tip(options: &TrioOptions, device: &Device) -> Result<Lsn, String> {
+    Ok(open(options.segment_bytes, &device.image())?.tip)
+}
+
+/// Terms never go back on a disk, and a term has one vote.
+///
+/// # Errors
+/// The first vote that is not after the one before it.
+pub fn votes_only_rise(options: &TrioOptions, device: &Device) -> Result<(), String> {
+    let votes = open(options.segment_bytes, device)?.votes;
+    for pair in votes.windows(2) {
+        let [was, is] = pair else { continue };
+        // Whom a quorum has chosen is followed also by those who voted otherwise.
+        let chosen = is.granted && !was.granted;
+        let other = is.node != was.node && !chosen;
+        if is.term < was.term || (is.term == was.term && other) {
+            return Err(format!("R2: vote {is:?} follows {was:?} on disk"));
+        }
+    }
+    Ok(())
+}
