@@ -37,7 +37,7 @@ use crate::log::{Digest, Lsn};
 use crate::summary::Policy;
 
 pub use crate::codec::DecodeError;
-pub use record::{Payload, Record, checkpoint_notes, encode_events};
+pub use record::{Payload, Record, checkpoint_notes, encode_events, membership};
 
 /// Something that happened. The log holds these and nothing else.
 #[derive(Clone, Debug, PartialEq)]

@@ -161,6 +161,12 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> io::Result<Membership> {
     Membership::new(configs, nodes).map_err(|error| corrupt(&error.to_string()))
 }
 
+/// What a record says of a node, if it is a membership that names it.
+#[must_use]
+pub fn member_in(record: &[u8], node: u64) -> Option<Member> {
+    decode_membership(&engine::event::membership(record)?).ok()?.get_node(&node).cloned()
+}
+
 fn count(len: usize, max: usize) -> u8 {
     assert!(len <= max && max <= usize::from(u8::MAX), "L1: {len} members, at most {max}");
     len as u8

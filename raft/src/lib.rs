@@ -31,6 +31,7 @@ mod turns;
 mod types;
 
 pub use batch::{Batch, Local, weight};
+pub use codec::member_in;
 pub use error::{Failure, MembersError, OpenError, ProposeError, ReadError};
 pub use group::{Group, GroupConfig, Pending};
 pub use log_actor::LogActor;

@@ -24,6 +24,16 @@ pub struct Standing {
     pub membership: Arc<[u8]>,
 }
 
+impl Standing {
+    /// Where a machine stands that holds everything up to `lsn`, an entry of `term`. The newest membership up to there stands
+    /// at a place of its own, in a term of its own, as the bytes of its record.
+    #[must_use]
+    pub fn new(lsn: Lsn, term: u64, (at, its_term, bytes): (Lsn, u64, &[u8])) -> Standing {
+        let id = [at.0.to_le_bytes(), its_term.to_le_bytes()].concat();
+        Standing { lsn, term, membership: [&id[..], bytes].concat().into() }
+    }
+}
+
 /// A deterministic fold of the log. The server's is its ledger.
 pub trait Machine: Send + 'static {
     /// The restart point: what this machine already holds when it is opened. Entries after it are

@@ -40,6 +40,9 @@ pub struct MemberStanding {
     pub silent: Option<Duration>,
 }
 
+/// How long a membership that was agreed may take to show.
+const SHOWS: Duration = Duration::from_secs(2);
+
 /// Entries that a learner may lack when it becomes a voter. More, and the group would have to wait for it.
 const PROMOTION_LAG: u64 = 1024;
 
@@ -125,7 +128,17 @@ impl<R: Runtime> Group<R> {
         let known = self.members().into_iter().find(|known| known.node == node);
         let nodes = BTreeMap::from([(node, member.clone())]);
         match known {
-            None => self.change(ChangeMembers::AddNodes(nodes)).await,
+            None => {
+                self.change(ChangeMembers::AddNodes(nodes)).await?;
+                // What was agreed shows a moment later, and whoever asks next must find it.
+                let wait = self.raft.wait(Some(SHOWS));
+                let shows = wait.metrics(
+                    move |seen| seen.membership_config.membership().get_node(&node).is_some(),
+                    "the new member shows",
+                );
+                let _ = shows.await;
+                Ok(())
+            }
             Some(known) if known.member == member => Ok(()),
             Some(known)
                 if known.member.incarnation != member.incarnation && known.member.incarnation != 0 =>

@@ -13,10 +13,22 @@ use engine::log::Lsn;
 
 use crate::damage::{Damage, Flaw};
 use crate::frame::Frame;
+use crate::index::Index;
 use crate::recover::{Found, State, Verdict, decide};
 use crate::segment::{BlockFlaw, Footer, SegmentHeader, segment_name};
 use crate::source::{Source, WINDOW, Windowed};
 use crate::walk::{Chain, Stop, Walk};
+
+/// What a whole segment says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// Whose log it is, and what stands before it.
+    pub header: SegmentHeader,
+    /// Where it ends.
+    pub footer: Footer,
+    /// The last position that its batches know to be committed.
+    pub committed: Lsn,
+}
 
 /// What a check came to, when not to "whole".
 #[derive(Debug)]
@@ -67,7 +79,20 @@ pub fn check_sealed_with(
     number: u64,
     each: &mut dyn FnMut(u64, &Frame<'_>),
 ) -> Result<Footer, CheckError> {
-    check(&File::open(dir.join(segment_name(number)))?, number, &mut |_| Ok(()), each)
+    check_copy(&dir.join(segment_name(number)), number, each).map(|checked| checked.footer)
+}
+
+/// The same for a copy in a file of any name, which need not be a log's yet. It also says whose log
+/// it is and what stands before it.
+///
+/// # Errors
+/// [`CheckError`].
+pub fn check_copy(
+    path: &Path,
+    number: u64,
+    each: &mut dyn FnMut(u64, &Frame<'_>),
+) -> Result<Checked, CheckError> {
+    check(&File::open(path)?, number, &mut |_| Ok(()), each)
 }
 
 /// The same beside a running log: `pace` is told of every so many bytes before they are read, and may wait, or end the
@@ -89,7 +114,7 @@ pub fn check_sealed_paced(
     uncache();
     let checked = check(&file, number, pace, &mut |_, _| {});
     uncache();
-    checked
+    checked.map(|checked| checked.footer)
 }
 
 fn check(
@@ -97,7 +122,7 @@ fn check(
     number: u64,
     pace: &mut dyn FnMut(usize) -> io::Result<()>,
     each: &mut dyn FnMut(u64, &Frame<'_>),
-) -> Result<Footer, CheckError> {
+) -> Result<Checked, CheckError> {
     let length = file.metadata()?.len();
     let source = Windowed::new(WINDOW, |offset, buf: &mut [u8]| {
         let wanted = buf.len().min(usize::try_from(length.saturating_sub(offset)).unwrap_or(buf.len()));
@@ -112,7 +137,7 @@ fn check(
 /// # Errors
 /// [`CheckError`].
 pub fn check_sealed_bytes(bytes: &[u8], number: u64) -> Result<Footer, CheckError> {
-    check_source(bytes, bytes.len() as u64, number, &mut |_, _| {})
+    check_source(bytes, bytes.len() as u64, number, &mut |_, _| {}).map(|checked| checked.footer)
 }
 
 fn check_source(
@@ -120,7 +145,7 @@ fn check_source(
     length: u64,
     number: u64,
     each: &mut dyn FnMut(u64, &Frame<'_>),
-) -> Result<Footer, CheckError> {
+) -> Result<Checked, CheckError> {
     let damaged = |flaw: Flaw| CheckError::Damaged(flaw.in_segment(number, Lsn::ZERO));
     let block_damaged = |at: u64| {
         move |flaw: BlockFlaw| match flaw {
@@ -145,13 +170,15 @@ fn check_source(
     let footer = Footer::decode(block.first_chunk().expect("a block")).map_err(block_damaged(at))?;
 
     let mut walk = Walk::new(&header, Lsn::ZERO, Chain::Whole);
+    let mut index = Index::default();
+    index.begin(header.tip);
     let here = loop {
         let step = walk.step(&mut source, &mut |_, offset, frame| {
             each(offset, frame);
             Ok::<(), std::convert::Infallible>(())
         });
         match step {
-            Ok(crate::walk::Here::Batch(_)) => {}
+            Ok(crate::walk::Here::Batch(batch)) => index.note(&batch),
             Ok(here) => break here,
             Err(Stop::Io(error)) => return Err(error.into()),
             Err(Stop::Each(never)) => match never {},
@@ -164,11 +191,20 @@ fn check_source(
             crate::open::stop_flaw(&here, later, &walk).in_segment(number, walk.tip),
         ));
     }
-    let digest = walk.digest(&mut source)?;
-    if digest != footer.digest || walk.offset != footer.end || walk.frames != footer.frames {
-        let found = format!("digest {digest}, batches up to {}, {} frames", walk.offset, walk.frames);
-        let expected = format!("digest {}, {}, {}", footer.digest, footer.end, footer.frames);
-        return Err(CheckError::Damaged(Flaw::new(at + 56, expected, found).in_segment(number, walk.tip)));
+    let span = index.span(1);
+    let found = Footer {
+        number,
+        first_batch: header.first_batch,
+        last_batch: walk.next_batch - 1,
+        first: Lsn(span.first),
+        last: Lsn(span.last),
+        end: walk.offset,
+        frames: walk.frames,
+        digest: walk.digest(&mut source)?,
+    };
+    if footer != found {
+        let flaw = Flaw::new(at + 16, format!("{found:?}"), format!("{footer:?}"));
+        return Err(CheckError::Damaged(flaw.in_segment(number, walk.tip)));
     }
-    Ok(footer)
+    Ok(Checked { header, footer, committed: walk.committed })
 }

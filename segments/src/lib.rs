@@ -18,6 +18,7 @@ mod buffer;
 mod bytes;
 mod check;
 mod choose;
+pub mod copy;
 mod damage;
 mod disk;
 mod error;
@@ -35,6 +36,7 @@ mod recover;
 mod rotate;
 pub mod runs;
 mod scan;
+pub mod seed;
 mod segment;
 mod source;
 mod standing;
@@ -44,7 +46,9 @@ mod walk;
 
 pub use batch::{BATCH_HEADER, BATCH_MAX};
 pub use buffer::BlockBuf;
-pub use check::{CheckError, check_sealed, check_sealed_bytes, check_sealed_paced, check_sealed_with};
+pub use check::{
+    CheckError, Checked, check_copy, check_sealed, check_sealed_bytes, check_sealed_paced, check_sealed_with,
+};
 pub use choose::{AnyDisk, Backend, Prefer};
 pub use damage::Damage;
 pub use disk::{Completion, Counters, Disk, FileId, Map, Slot};
@@ -55,7 +59,7 @@ pub use fuzz::{block_seeds, fuzz_block, fuzz_segment, segment_seeds};
 pub use log::{Log, Ticket};
 pub use manifest::{MANIFEST, Manifest};
 pub use open::{Options, Recovery, SEGMENT_SIZE_MAX, SPARE, Torn};
-pub use place::Identity;
+pub use place::{Identity, Owner};
 pub use posix::PosixDisk;
 pub use rotate::Room;
 pub use scan::{Scan, ScanError, Scanned};

@@ -38,6 +38,7 @@ use crate::walk::{Chain, Here, Later, Stop, Walk};
 
 use newest::Newest;
 pub use spare::SPARE;
+pub(crate) use spare::bytes as spare_bytes;
 
 /// Largest segment, bytes. One is read through in about a second.
 pub const SEGMENT_SIZE_MAX: u64 = 1 << 30;

@@ -22,6 +22,33 @@ impl Identity {
     }
 }
 
+/// Whose data directory one is: what stands in `DIR/identity`, a line for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Whose log is in it.
+    pub identity: Identity,
+    /// The node that runs on it.
+    pub node: u64,
+    /// Drawn at random for this directory, so that a copy of another one is told from it.
+    pub incarnation: u64,
+    /// Whether the node waits for a group to take it in, instead of founding one.
+    pub joined: bool,
+}
+
+impl Owner {
+    /// The file's text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Owner { identity, node, incarnation, joined } = self;
+        let (cluster, region) = (engine::codec::hex(&identity.cluster), &identity.region);
+        let limits = engine::limits::fingerprint();
+        format!(
+            "cluster = {cluster}\nregion = {region}\nnode = {node}\nlimits = {limits:016x}\n\
+             incarnation = {incarnation:016x}\njoined = {joined}\n"
+        )
+    }
+}
+
 /// What the checksums of one segment begin with: eight bytes that follow from whose log it is, the segment's
 /// number and the digest of the segment before. A block copied from another log, segment or place fails its
 /// checksum, and a client that does not know the log's history cannot make a body that passes for a batch.

@@ -86,6 +86,18 @@ impl Record {
     }
 }
 
+/// The membership in a record, if that is what it holds, without decoding what is none.
+#[must_use]
+pub fn membership(record: &[u8]) -> Option<Vec<u8>> {
+    if record.first() != Some(&tag::MEMBERSHIP) {
+        return None;
+    }
+    match Record::decode(record).ok()?.payload {
+        Payload::Membership(bytes) => Some(bytes),
+        Payload::Blank | Payload::Events(_) => None,
+    }
+}
+
 /// Hands the signed notes of a record's [`Event::Checkpoint`]s to `each`, in order, without decoding the other events.
 ///
 /// # Errors

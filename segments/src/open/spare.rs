@@ -12,7 +12,7 @@ use crate::batch::BATCH_MAX;
 pub const SPARE: &str = "SPARE";
 
 /// Length of the file that has room for any batch of this segment, bytes.
-pub(super) fn bytes(header: &SegmentHeader) -> u64 {
+pub(crate) fn bytes(header: &SegmentHeader) -> u64 {
     (BATCH_MAX as u64).min(header.footer_at() - BLOCK as u64)
 }
 
