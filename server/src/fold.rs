@@ -22,6 +22,7 @@ use crate::proposer::InFlight;
 use crate::queue::Queue;
 use crate::quota::Limits;
 use crate::scrub::Damages;
+use crate::seed::Unconfirmed;
 use crate::tally::Tally;
 use crate::tenants::KekSecrets;
 use crate::verdicts::KeyTable;
@@ -93,6 +94,8 @@ pub struct Shared {
     door: Arc<Door>,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
+    /// A ledger that came from a member.
+    fetched: Unconfirmed,
     /// What the scrubber has found.
     pub damages: Arc<Damages>,
     /// Rows of the index wait for room on the disk.
@@ -111,6 +114,7 @@ impl Shared {
         outset: Outset,
         terms: Terms,
         projector: Projector,
+        fetched: Unconfirmed,
         door: Arc<Door>,
         queue: Arc<Queue>,
         metrics: Arc<Metrics>,
@@ -136,6 +140,7 @@ impl Shared {
             door,
             queue,
             metrics,
+            fetched,
             damages: Arc::default(),
             index_waits: AtomicBool::new(false),
             fatal: OnceLock::new(),
@@ -155,7 +160,11 @@ impl Shared {
     pub fn where_it_is(&self) -> String {
         // Kept from the end of that record: between its events a ledger has no digest.
         let said = self.core().ledger.attest();
-        format!("applied {} digest {}", said.upto, said.ledger)
+        let fetched = self
+            .fetched
+            .lsn()
+            .map_or_else(String::new, |lsn| format!(", from a member's at {lsn}, not attested yet"));
+        format!("applied {} digest {}{fetched}", said.upto, said.ledger)
     }
 
     /// Replay is over and requests may come: the door learns the tenants.

@@ -4,7 +4,7 @@
 //! node is refused before anything in it is touched.
 
 use crate::keys;
-use engine::codec::{hex, unhex};
+use engine::codec::unhex;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -137,13 +137,9 @@ pub fn hold(dir: &Path, region: &str, node: u64, birth: Birth) -> Result<Held, I
                     (cluster, draw()?, false)
                 }
             };
-            let text = format!(
-                "cluster = {}\nregion = {region}\nnode = {node}\nlimits = {:016x}\nincarnation = {incarnation:016x}\n\
-                 joined = {joined}\n",
-                hex(&cluster),
-                engine::limits::fingerprint()
-            );
-            keys::create(&path, text.as_bytes(), 0o644).map_err(at(&path))?;
+            let identity = segments::Identity { cluster, region: region.to_owned() };
+            let owner = segments::Owner { identity, node, incarnation, joined };
+            keys::create(&path, owner.text().as_bytes(), 0o644).map_err(at(&path))?;
             (cluster, incarnation, joined)
         }
         Err(error) => return Err(at(&path)(error)),

@@ -27,6 +27,7 @@ pub mod proposer;
 pub mod queue;
 pub mod quota;
 pub mod scrub;
+pub mod seed;
 pub mod serve;
 mod start;
 pub mod survivor;

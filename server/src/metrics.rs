@@ -67,6 +67,10 @@ pub struct Metrics {
     pub certificate_ends: IntGauge,
     pub peers_refused: IntCounterVec,
     pub forwarded: IntCounter,
+    pub seed_bytes: IntCounter,
+    pub seed_lsn: IntGauge,
+    pub seed_refused: IntCounter,
+    pub files_sent_bytes: IntCounter,
     tenant_ingest: IntCounterVec,
     tenant_dedup: IntCounterVec,
     tenant_accepted: IntCounterVec,
@@ -231,6 +235,13 @@ impl Metrics {
                 "reason",
             ),
             forwarded: counter("flk_forwarded_total", "Requests passed on to the leader, each try counted."),
+            seed_bytes: counter(
+                "flk_seed_bytes_total",
+                "Bytes of a member's segments that this process fetched.",
+            ),
+            seed_lsn: gauge("flk_seed_lsn", "Last position that came as files when this process joined."),
+            seed_refused: counter("flk_seed_refused_total", "Members whose files did not hold."),
+            files_sent_bytes: counter("flk_files_sent_bytes_total", "Bytes of segments sent to other nodes."),
             tenant_ingest: vector("flk_tenant_ingest_total", "Submissions admitted, by tenant.", "tenant"),
             tenant_dedup: vector("flk_tenant_dedup_total", "Duplicates and conflicts, by tenant.", "tenant"),
             tenant_accepted: vector(
@@ -378,6 +389,7 @@ fn log_section(out: &mut String, log: &raft::Metrics, full: bool) {
     single(out, "flk_log_durable_lsn", "gauge", "Newest record this disk holds for good.", log.durable);
     single(out, "flk_log_committed_lsn", "gauge", "Newest record that is agreed.", log.committed);
     single(out, "flk_log_applied_lsn", "gauge", "Newest record that is folded.", log.applied);
+    single(out, "flk_log_sealed_segments", "gauge", "Segments that never change again.", log.sealed);
     single(
         out,
         "flk_log_failed",

@@ -16,12 +16,12 @@ use crate::peers::{Hello, PeerError, Peers, join};
 use crate::projections::projector::Projector;
 use crate::projections::tiles::Tiles;
 use crate::queue::Queue;
-use crate::start::{Start, index_id};
+use crate::seed::{self, SeedError};
+use crate::start::{Start, index_id, rotation};
 use crate::tenants::TenantError;
 use engine::checkpoint::{NoteError, Signer};
 use engine::event::{Event, Payload};
 use engine::ledger::{First, TableError};
-use engine::log::Lsn;
 use engine::summary::{Regime, Signals, parse, verdict};
 use raft::{Group, GroupConfig, Member, Metrics as LogMetrics, ProposeError};
 use segments::{AnyDisk, Backend, Identity, Prefer};
@@ -54,6 +54,8 @@ pub enum StartError {
     Replay(String),
     #[error(transparent)]
     Peer(#[from] PeerError),
+    #[error(transparent)]
+    Seed(#[from] SeedError),
     #[error("logging the tenants: {0}")]
     Propose(#[from] ProposeError),
     #[error("listening on {address}: {source}")]
@@ -111,6 +113,7 @@ impl Node {
         let peers = Peers::open(&config).await?;
         let (held, terms, hello) = Node::enter(&config, &log_dir, peers.as_ref()).await?;
         let metrics = Arc::new(Metrics::new(config.metrics_tenants, config.multi_tenant));
+        seed(&config, &held, &hello, peers.as_ref(), &metrics).await?;
         let proj = config.data_dir.join("proj");
         std::fs::create_dir_all(&proj).map_err(StartError::Disk)?;
 
@@ -131,14 +134,11 @@ impl Node {
         let door = Arc::new(Door::new(config.multi_tenant, queue.clone(), clock.clone(), metrics.clone()));
         let noted = start.marks.published.as_ref().map_or(0, |published| published.size);
         let outset = Outset { ledger: start.ledger, standing: start.standing, noted };
-        let fold = Shared::new(outset, terms, projector, door.clone(), queue.clone(), metrics.clone());
+        let fetched = seed::Unconfirmed::open(&proj);
+        let fold =
+            Shared::new(outset, terms, projector, fetched, door.clone(), queue.clone(), metrics.clone());
 
-        let prefer = match config.disk {
-            DiskChoice::Auto => Prefer::Auto,
-            DiskChoice::Uring => Prefer::Uring,
-            DiskChoice::Posix => Prefer::Posix,
-        };
-        let (disk, backend) = AnyDisk::open(&log_dir, prefer).map_err(StartError::Disk)?;
+        let (disk, backend) = AnyDisk::open(&log_dir, prefer(&config)).map_err(StartError::Disk)?;
         let mut options =
             segments::Options::new(Identity { cluster: held.cluster, region: config.region.clone() });
         options.segment_bytes = config.segment_bytes;
@@ -298,7 +298,9 @@ impl Node {
                 let lag = log.committed.0.saturating_sub(log.applied.0);
                 format!("{role} in term {term}, node {leader} leads, {lag} records to fold")
             }
-            None if log.last == Lsn::ZERO => "waits to be taken in: flk cluster add".to_owned(),
+            None if self.group.member(self.config.node_id).is_none() => {
+                "waits to be taken in: flk cluster add".to_owned()
+            }
             None => format!("{role} in term {term}, nobody leads"),
         };
         let elsewhere = log.leader.is_some_and(|leader| leader != log.node) && self.has_peers();
@@ -391,6 +393,43 @@ fn room(log: &LogMetrics, stalled: bool) -> String {
         (None, Some(why)) => format!("{} bytes left and no next segment: {why}", log.room),
         (None, None) => format!("{} bytes before the next segment", log.room),
     }
+}
+
+fn prefer(config: &Config) -> Prefer {
+    match config.disk {
+        DiskChoice::Auto => Prefer::Auto,
+        DiskChoice::Uring => Prefer::Uring,
+        DiskChoice::Posix => Prefer::Posix,
+    }
+}
+
+/// A node that joins and has no log yet begins with a member's files.
+async fn seed(
+    config: &Config,
+    held: &Held,
+    hello: &Hello,
+    peers: Option<&Peers>,
+    metrics: &Arc<Metrics>,
+) -> Result<(), SeedError> {
+    let Some(peers) = peers.filter(|_| held.joined && !config.cluster_join.is_empty()) else { return Ok(()) };
+    peers.wire.born(hello.clone());
+    let terms = seed::Terms {
+        dir: config.log_path(),
+        identity: Identity { cluster: held.cluster, region: config.region.clone() },
+        me: hello,
+        segment_bytes: config.segment_bytes,
+        prefer: prefer(config),
+        members: &config.cluster_join,
+        wire: &peers.wire,
+        metrics,
+        places: seed::Places {
+            proj: config.data_dir.join("proj"),
+            worm: (config.worm_path(), rotation(config)),
+            tiles: tile_dir(config),
+            id: index_id(held),
+        },
+    };
+    seed::fetch(&terms).await.map(|_| ())
 }
 
 /// Directory of the tiles and checkpoints.

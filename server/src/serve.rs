@@ -3,6 +3,7 @@
 use crate::http::{Api, Caps, Deadlines};
 use crate::node::{Node, StartError};
 use crate::peers::certificates;
+use crate::peers::given;
 use crate::scrub::{Scrubber, Terms};
 use crate::verdicts::Pool;
 use crate::{confirm, disk, lead, peers, proposer};
@@ -174,10 +175,20 @@ fn scrubber(node: &Node) -> std::io::Result<Option<Scrubber>> {
 async fn notary(node: Arc<Node>) {
     let mut tick = tokio::time::interval(node.config.attest_idle);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut sealed = 0;
     loop {
         tick.tick().await;
         node.fold.attest();
         node.fold.look_for_room();
+        let now = node.log_metrics().sealed;
+        if node.peers.is_some() && now > std::mem::replace(&mut sealed, now) {
+            let theirs = node.clone();
+            // What was kept before is as good; a new node has a little more to compute.
+            let kept = tokio::task::spawn_blocking(move || given::keep(&theirs, now)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::warn!(%error, "no ledger is kept for new nodes");
+            }
+        }
         // A full disk is looked at again also while nobody submits anything; a group that has stopped has nothing to look at.
         if node.log_metrics().refused.is_some() {
             let _ = node.group.look_for_room().await;

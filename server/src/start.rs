@@ -11,6 +11,7 @@ use crate::node::{StartError, tile_dir};
 use crate::projections::snapshot::{self, Marks};
 use crate::projections::tiles::looks_whole;
 use crate::projections::worm::{self, Rotation, Worm};
+use crate::seed::Unconfirmed;
 use engine::ledger::Ledger;
 use raft::Standing;
 use std::path::Path;
@@ -19,6 +20,11 @@ use std::path::Path;
 pub(crate) fn index_id(held: &Held) -> u64 {
     let first = held.cluster.first_chunk::<8>().expect("an identity has 16 bytes");
     u64::from_le_bytes(*first)
+}
+
+/// When an audit file ends.
+pub(crate) fn rotation(config: &Config) -> Rotation {
+    Rotation { box_ms: config.worm_box.as_millis() as u64, max_bytes: config.worm_bytes }
 }
 
 /// Where a node begins: at a snapshot that everything beside it fits, or at the beginning of the log.
@@ -32,7 +38,7 @@ pub(crate) struct Start {
 
 impl Start {
     pub(crate) fn find(config: &Config, proj: &Path, id: u64) -> Result<Start, StartError> {
-        let rotation = Rotation { box_ms: config.worm_box.as_millis() as u64, max_bytes: config.worm_bytes };
+        let rotation = rotation(config);
         let path = proj.join("snapshot");
         match Start::resume(config, proj, id, &path, rotation) {
             Ok(Some(start)) => return Ok(start),
@@ -43,6 +49,12 @@ impl Start {
         }
         // Whatever half-fitting files there are must not be mistaken for ours later.
         let _ = std::fs::remove_file(&path);
+        if Unconfirmed::open(proj).lsn().is_some() {
+            // Made of a member's word that was not true: not one file of it may stand among ours.
+            let _ = std::fs::remove_dir_all(config.worm_path());
+            let _ = std::fs::remove_dir_all(tile_dir(config));
+            Unconfirmed::forget(proj);
+        }
         Ok(Start {
             ledger: Ledger::new(&config.region, index::create(proj, id)?),
             standing: Standing::default(),

@@ -44,6 +44,19 @@ impl Group {
         group
     }
 
+    /// The same with settings for all nodes.
+    pub fn first_of(count: u64, settings: &[(&str, &str)]) -> Group {
+        let owned: Vec<(&str, String)> = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Group::founded(count, BTreeMap::new(), &owned)
+    }
+
+    /// Makes a node that was started a voter.
+    pub fn take_in(&mut self, node: u64, process: Process) {
+        let said = self.cluster(&["add", &node.to_string(), &self.ports[&node].1.to_string(), "--voter"]);
+        assert_eq!(said.code, Some(0), "{}\n{}", said.all(), process.log());
+        self.wait(node, process);
+    }
+
     /// The same with all of them in the group, as voters.
     pub fn of(count: u64) -> Group {
         Group::at(count, BTreeMap::new())

@@ -67,10 +67,12 @@ impl Shared {
         for event in events {
             let Event::Attested(attested) = event else { continue };
             let Err(divergence) = core.ledger.check_attested(attested) else {
+                self.fetched.agrees(attested.upto);
                 self.metrics.attested_agreed.inc();
                 self.metrics.attested_lsn.set(i64::try_from(attested.upto.0).unwrap_or(i64::MAX));
                 continue;
             };
+            self.fetched.differs();
             let why =
                 format!("I3: this node computed something else than record {lsn} attests: {divergence}");
             self.note_divergence(core, Some(lsn), divergence);

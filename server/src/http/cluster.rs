@@ -15,7 +15,7 @@ use engine::codec::hex;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
-use raft::{Member, MembersError, Peer};
+use raft::{Member, MembersError, Peer, Unreached};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -142,6 +142,10 @@ async fn add(node: &Arc<Node>, id: u64, address: String) -> Result<(), Problem> 
         match peers.wire.greet(&node.hello, &peer, GREETING_PATIENCE).await {
             Ok(hello) => break hello,
             Err(_) if Instant::now() < end => tokio::time::sleep(PAUSE).await,
+            // It listens, and is still fetching its files.
+            Err(error @ Unreached::NoAnswer(_)) => {
+                return Err(Problem::from(Refusal::NotNow).detail(error.to_string()).retry_after(1));
+            }
             Err(error) => return Err(Problem::from(Refusal::BadRequest).detail(error.to_string())),
         }
     };

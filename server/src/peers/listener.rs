@@ -4,7 +4,7 @@ use super::certificates::Certificates;
 use super::forward::{self, Ask, Told};
 use super::hello::{HELLO_MAX, Hello, Stranger};
 use super::wire::WINDOW;
-use super::{CHECKUP, DIGEST, FORWARD, GREET, PeerError, RAFT, tls};
+use super::{CHECKUP, DIGEST, FILES, FORWARD, GREET, PeerError, RAFT, files, tls};
 use crate::node::Node;
 use crate::{checkup, confirm};
 use bytes::Bytes;
@@ -163,6 +163,7 @@ async fn answer(
         RAFT => MESSAGE_MAX,
         CHECKUP => 0,
         DIGEST => 8,
+        FILES => files::ASK_MAX,
         FORWARD => node.config.batch_max_bytes.max(node.config.body_max) + forward::AROUND,
         _ => return Err(Refused::Request(StatusCode::NOT_FOUND, "no such path".into())),
     };
@@ -179,6 +180,7 @@ async fn answer(
             RAFT => node.group.serve(hello.node, &body).await.into(),
             DIGEST => confirm::answer(node, &body).into(),
             CHECKUP => checkup::own(node).to_string().into(),
+            FILES => asked(node, &body).await?.encode().into(),
             _ => forwarded(node, &body).await?.encode().into(),
         });
     }
@@ -212,6 +214,12 @@ async fn read(request: Request<Incoming>, max: usize) -> Result<Bytes, Refused> 
         Ok(body) => Ok(body.to_bytes()),
         Err(error) => Err(Refused::Request(StatusCode::BAD_REQUEST, error.to_string())),
     }
+}
+
+async fn asked(node: &Arc<Node>, body: &[u8]) -> Result<files::Told, Refused> {
+    let ask = files::Ask::decode(body)
+        .map_err(|error| Refused::Request(StatusCode::BAD_REQUEST, error.to_string()))?;
+    Ok(files::serve(node, ask).await)
 }
 
 async fn forwarded(node: &Arc<Node>, body: &[u8]) -> Result<Told, Refused> {

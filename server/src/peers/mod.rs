@@ -5,11 +5,13 @@
 //! refused with a reason, and counted. A certificate is good for one node: the name `node-N.flk` stands in
 //! it, and nobody else can speak as node N.
 //!
-//! After the greeting a connection carries Raft's messages, submissions that were sent to a node that does
+//! After the greeting a connection carries Raft's messages, pieces of sealed segments for a new node, submissions that were sent to a node that does
 //! not lead, and changes of the membership. L1: messages, streams, connections and times all have bounds.
 
 pub mod certificates;
+pub mod files;
 pub mod forward;
+pub(crate) mod given;
 pub mod hello;
 pub mod join;
 mod listener;
@@ -27,6 +29,8 @@ use std::sync::Arc;
 const GREET: &str = "/peer/greet";
 /// Where Raft's messages go.
 const RAFT: &str = "/peer/raft";
+/// Where questions about files go.
+pub(crate) const FILES: &str = "/peer/files";
 /// Where requests go that only the leader can answer.
 pub(crate) const FORWARD: &str = "/peer/forward";
 /// Where a node is asked what it computed.
