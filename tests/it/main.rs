@@ -30,4 +30,6 @@ mod lossyfs_itself;
 mod outsiders;
 mod runbooks;
 mod scrub;
+mod seed;
 mod slow_disk;
+mod snapshot;

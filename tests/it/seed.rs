@@ -1,10 +1,10 @@
 //! A new node begins with a member's files: over a link that breaks, through restarts of both ends, and from a member whose
 //! files are not what they should be.
 
-use crate::trio::{Group, until};
 use crate::load::{Acked, Load};
 use crate::node::Node;
 use crate::tools;
+use crate::trio::{Group, until};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;

@@ -46,7 +46,8 @@ impl Group {
 
     /// The same with settings for all nodes.
     pub fn first_of(count: u64, settings: &[(&str, &str)]) -> Group {
-        let owned: Vec<(&str, String)> = settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        let owned: Vec<(&str, String)> =
+            settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         Group::founded(count, BTreeMap::new(), &owned)
     }
 

@@ -1,7 +1,8 @@
 //! What is checked: the commands of operators and clients (`flk`) and of auditors (`worm`).
 //!
 //! Every command is a function from its arguments to a [`report::Report`] or a [`report::Fault`]; printing is
-//! separate. Nothing here can write to a log: of the segment log only the read side is used.
+//! separate. Nothing here can write to a log that is there: of the segment log only the read side is used, but for
+//! `snapshot`, which makes new ones that repeat another.
 
 pub mod agent;
 pub mod audit;
@@ -18,6 +19,7 @@ pub mod receipt;
 pub mod replay;
 pub mod report;
 pub mod sign;
+pub mod snapshot;
 pub mod submit;
 pub mod ui;
 #[cfg(test)]

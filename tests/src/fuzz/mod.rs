@@ -42,6 +42,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "segment", run: segments::fuzz_segment, seeds: segments::segment_seeds },
     Target { name: "manifest", run: segments::runs::fuzz_manifest, seeds: ledger::manifest_seeds },
     Target { name: "filters", run: segments::runs::fuzz_filters, seeds: ledger::filters_seeds },
+    Target { name: "listing", run: tools::snapshot::listing::fuzz, seeds: tools::snapshot::listing::seeds },
+    Target { name: "files", run: server::peers::files::fuzz, seeds: server::peers::files::seeds },
     Target { name: "history", run: ledger::history, seeds: ledger::history_seeds },
 ];
 

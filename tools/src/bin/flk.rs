@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::{agent, bench, cluster, divergence, doctor, keygen, replay, sign, submit};
+use tools::{agent, bench, cluster, divergence, doctor, keygen, replay, sign, snapshot, submit};
 
 /// Submits to, watches and measures an FLK log
 ///
@@ -30,6 +30,7 @@ enum Command {
     Doctor(doctor::Args),
     Keygen(keygen::Args),
     Cluster(cluster::Args),
+    Snapshot(snapshot::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Keygen(args) => keygen::run(args),
         Command::Cluster(args) => cluster::run(args, ui),
+        Command::Snapshot(args) => snapshot::run(args, ui),
     };
     finish(result, cli.output.format())
 }

@@ -82,7 +82,7 @@ pub struct Server {
     pub timeout: u64,
 }
 
-/// How long a learner may take to catch up before `add --voter` gives up waiting.
+/// How long a node may take to fetch its files, and then to catch up, before `add` gives up waiting.
 const CATCH_UP: Duration = Duration::from_secs(600);
 
 /// Does it.
@@ -137,30 +137,32 @@ fn said(command: &'static str, group: &Value, verdict: String) -> Report {
 
 fn add(server: &Server, node: u64, address: &str, voter: bool, ui: Ui) -> Result<Report, Fault> {
     let mut admin = Admin::new(server)?;
-    let mut group = admin.change(&json!({"do": "add", "node": node, "address": address}))?;
+    let wanted = json!({"do": "add", "node": node, "address": address});
+    let mut group = insist(&mut admin, &wanted, &format!("node {node} is waited for"), ui)?;
     if !voter {
         let verdict = format!("node {node} is in, without a vote; next: flk cluster promote {node}");
         return Ok(said("flk cluster add", &group, verdict));
     }
+    let wanted = json!({"do": "promote", "node": node});
+    group = insist(&mut admin, &wanted, &format!("node {node} catches up"), ui)?;
+    Ok(said("flk cluster add", &group, format!("node {node} is in and has a vote")))
+}
+
+/// Asks for a change until it is made or refused for good.
+fn insist(admin: &mut Admin, wanted: &Value, doing: &str, ui: Ui) -> Result<Value, Fault> {
     let end = Instant::now() + CATCH_UP;
     loop {
-        let answer = admin.send(
-            "POST",
-            "/v1/cluster/change",
-            json!({"do": "promote", "node": node}).to_string().as_bytes(),
-        )?;
+        let answer = admin.send("POST", "/v1/cluster/change", wanted.to_string().as_bytes())?;
         if answer.status == 200 {
-            group = answer.json();
-            break;
+            return Ok(answer.json());
         }
-        // 409: it still lacks too much, or another change is under way.
+        // 409: the node still fetches files or lacks too much, or another change is under way.
         if answer.status != 409 || Instant::now() >= end {
-            return Err(refused(&server.url, &answer));
+            return Err(refused(&admin.url, &answer));
         }
-        ui.say(&format!("node {node} catches up: {}", answer.json()["detail"].as_str().unwrap_or_default()));
+        ui.say(&format!("{doing}: {}", answer.json()["detail"].as_str().unwrap_or_default()));
         std::thread::sleep(Duration::from_millis(500));
     }
-    Ok(said("flk cluster add", &group, format!("node {node} is in and has a vote")))
 }
 
 /// The administrator's way to one node.
