@@ -11,12 +11,9 @@
 //! - Whatever fails, fails for good: [`Group::failure`] resolves and the process must end.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,25 +21,27 @@ use engine::event;
 use engine::limits::{RECORD_BYTES_MAX, RECORD_EVENTS_MAX};
 use engine::log::Lsn;
 use openraft::async_runtime::{WatchReceiver, watch::RecvError};
-use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
+use openraft::errors::{InitializeError, LinearizableReadError, RaftError};
 use openraft::impls::OneshotResponder;
-use openraft::type_config::alias::OneshotReceiverOf;
-use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::{Raft, ReadPolicy, ServerState};
 use segments::{Disk, FRAME_HEADER};
 use tokio::sync::Semaphore;
 
 use crate::batch::Batch;
 use crate::error::{Failure, OpenError, ProposeError, ReadError};
 use crate::log_actor::{self, Command, LogActor};
-use crate::log_store::{LogStore, Recovered, Shared};
+use crate::log_store::{LogStore, Shared};
 use crate::machine::Machine;
 use crate::mailbox::Bound;
 use crate::message::{Answer, Request};
 use crate::metrics::{Metrics, Role};
 use crate::network::{self, Network};
+use crate::pending::Pending;
+use crate::repair::{self, Mender};
 use crate::room::{self, Promise};
-use crate::state_machine::StateMachine;
-use crate::transport::{Alone, Transport};
+use crate::settings::raft_config;
+use crate::state_machine::{StateMachine, standing_membership};
+use crate::transport::{Alone, Peer, Transport};
 use crate::turns::Turns;
 use crate::types::{Data, Member, Runtime, Tokio, Types, index_of, lsn_of};
 
@@ -67,6 +66,8 @@ pub struct GroupConfig {
     pub join: bool,
     /// The way to other nodes.
     pub transport: Arc<dyn Transport>,
+    /// Who may be asked for what a damaged log lacks, besides those whom the log itself names.
+    pub seeds: Vec<Peer>,
     /// Which log to open, and how. Where replay begins and how far the log must reach, the machine says.
     pub log: segments::Options,
     /// Encoded bytes of batches submitted and not yet out of memory, at most. At least one largest
@@ -86,6 +87,7 @@ impl GroupConfig {
             me: Member::default(),
             join: false,
             transport: Arc::new(Alone),
+            seeds: Vec::new(),
             log,
             in_flight_bytes: 64 << 20,
             in_flight_batches: 1024,
@@ -159,13 +161,17 @@ impl<R: Runtime> Group<R> {
         // What the machine holds need not be read again, and proves how far the log once was.
         let from = machine.standing().lsn;
         let options = segments::Options { replay_from: from, at_least: from, ..config.log };
-        let (log, recovered, recovery) = Recovered::open(disk, &options)?;
+        let mender = Mender::new(config.node, config.transport.clone(), config.seeds);
+        if let Some(membership) = standing_membership(&machine.standing())? {
+            mender.note(&membership);
+        }
+        let (log, recovered, recovery) = repair::open::<D, R>(disk, &options, &mender).await?;
         let fresh = recovered.last.is_none();
         let end = log.tip();
         let record_max = RECORD_BYTES_MAX.min(log.largest_frame() - FRAME_HEADER);
         // Twice what is let in: votes and the like must never wait behind proposals.
         let bound = Bound { items: 2 * config.in_flight_batches, bytes: 2 * config.in_flight_bytes };
-        let shared = Shared::new(config.node, bound, recovered);
+        let shared = Shared::new(config.node, bound, recovered, mender);
         let machine = StateMachine::new(Box::new(machine), shared.clone())?;
         host(LogActor::new(log, options.depth, shared.clone()))?;
 
@@ -394,6 +400,7 @@ impl<R: Runtime> Group<R> {
             room,
             refused,
             failed: progress.failed(),
+            repairs: self.shared.mender.repairs(),
         }
     }
 
@@ -431,50 +438,4 @@ impl<R: Runtime> Group<R> {
             tracing::error!("the log thread panicked");
         }
     }
-}
-
-/// A batch that was handed in. Resolves to its place in the log once it is applied.
-#[must_use = "dropping it gives up the only news of a failure"]
-pub struct Pending<R: Runtime = Tokio> {
-    answer: OneshotReceiverOf<Types<R>, openraft::raft::ClientWriteResult<Types<R>>>,
-}
-
-impl<R: Runtime> Future for Pending<R> {
-    type Output = Result<Lsn, ProposeError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(Pin::new(&mut self.answer).poll(cx)) {
-            Ok(Ok(response)) => Ok(lsn_of(response.log_id.index)),
-            Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
-                Err(ProposeError::NotLeader { leader: forward.leader_id })
-            }
-            // The core dropped the entry or itself; the log may hold the batch all the same.
-            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
-        })
-    }
-}
-
-/// openraft's settings, every one that differs from its default with its reason.
-fn raft_config() -> Result<Config, OpenError> {
-    let config = Config {
-        cluster_name: "flk".into(),
-        // A follower stands for election when it has heard nothing for the longest timeout and another one, drawn
-        // between the two: after 0.9 to 1.25 s. A vote has to be asked for, synced and answered within the shortest; a
-        // disk may stall for 300 ms.
-        heartbeat_interval: 150,
-        election_timeout_min: 350,
-        election_timeout_max: 550,
-        // A node that cannot win does not disturb a leader by raising the term.
-        enable_pre_vote: Some(true),
-        // The log is kept for ever and the machine keeps its own snapshots.
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: u64::MAX,
-        // See the head of this file and FAULTS F15.
-        enable_leader_restore: Some(false),
-        ..Config::default()
-    };
-    let config = config.validate().map_err(|error| OpenError::Raft(error.to_string()))?;
-    assert!(config.enable_leader_restore == Some(false), "S1: a restarted leader would resume its term");
-    assert!(config.snapshot_policy == SnapshotPolicy::Never, "S5: raft would purge the log");
-    Ok(config)
 }

@@ -28,10 +28,11 @@ use engine::log::Lsn;
 use openraft::storage::IOFlushed;
 use openraft::type_config::alias::OneshotSenderOf;
 use openraft_rt::{Instant, OneshotSender};
-use segments::{Disk, Frame, Kind, Log, LogError, Ticket};
+use segments::{Disk, Fill, Frame, Kind, Log, LogError, Mended, Repair, Ticket};
 
 use crate::codec::Body;
 use crate::log_store::Shared;
+use crate::repair::Rot;
 use crate::types::{Runtime, Types};
 
 /// How long to wait before a full disk is tried again.
@@ -62,6 +63,10 @@ pub(crate) enum Command<R: Runtime> {
     Read { from: Lsn, to: Lsn, done: OneshotSenderOf<Types<R>, io::Result<Vec<Stored>>> },
     /// See whether there is room again.
     Look,
+    /// Look through a damaged sealed segment.
+    Examine { segment: u64, done: OneshotSenderOf<Types<R>, Result<Box<Repair>, String>> },
+    /// Make it whole with these.
+    Mend { repair: Box<Repair>, fills: Vec<Fill>, done: OneshotSenderOf<Types<R>, Result<Mended, String>> },
 }
 
 /// A batch on its way to the disk.
@@ -149,6 +154,15 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
                     continue;
                 }
                 Command::Look => continue,
+                Command::Examine { segment, done } => {
+                    let examined = self.log.examine(segment).map(Box::new);
+                    let _ = done.send(examined.map_err(|error| error.to_string()));
+                    continue;
+                }
+                Command::Mend { repair, fills, done } => {
+                    let _ = done.send(self.log.mend(*repair, &fills).map_err(|error| error.to_string()));
+                    continue;
+                }
             };
             outcome = self.append(&mut frames, &mut flight);
             if outcome.is_err() {
@@ -256,6 +270,8 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
                 Command::Write { done, .. } => done.io_completed(Err(to_io(error))),
                 Command::Read { done, .. } => drop(done.send(Err(to_io(error)))),
                 Command::Look => {}
+                Command::Examine { done, .. } => drop(done.send(Err(error.to_string()))),
+                Command::Mend { done, .. } => drop(done.send(Err(error.to_string()))),
             }
         }
     }
@@ -271,7 +287,13 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
             out.push((frame.lsn, frame.term, frame.payload.to_vec()));
             true
         });
-        read.map_err(|error| to_io(&error))?;
+        read.map_err(|error| match error {
+            LogError::Corrupt(damage) => {
+                let sealed = damage.segment <= self.log.sealed();
+                io::Error::other(Rot { segment: damage.segment, sealed, what: damage.to_string() })
+            }
+            error => to_io(&error),
+        })?;
         if out.is_empty() {
             Err(io::Error::other(format!("entry {from} is not in the log")))
         } else {

@@ -25,8 +25,9 @@ use crate::codec::{self, Body};
 use crate::error::OpenError;
 use crate::log_actor::{Command, Out};
 use crate::mailbox::{Bound, Closed, Mailbox};
-use crate::message::ENTRIES_BYTES_MAX;
+use crate::message::{ENTRIES_BYTES_MAX, ENTRIES_MAX};
 use crate::progress::Progress;
+use crate::repair::Mender;
 use crate::room::Room;
 use crate::types::{Entry, LogId, Runtime, Types, Vote, index_of, log_id, lsn_of};
 
@@ -44,14 +45,22 @@ pub(crate) struct Recovered {
     pub(crate) last: Option<LogId>,
 }
 
+/// A log that is open, what Raft must know of it, and what opening found.
+pub(crate) type Opened<D> = (Log<D>, Recovered, Recovery);
+
 impl Recovered {
     /// Open the log on `disk` and learn it.
+    ///
+    /// # Errors
+    /// Why it does not open, and the disk, if nothing was written to it.
     pub(crate) fn open<D: Disk>(
         disk: D,
         options: &Options,
-    ) -> Result<(Log<D>, Recovered, Recovery), OpenError> {
+        mender: &Mender,
+    ) -> Result<Opened<D>, (OpenError, Option<D>)> {
         let mut found = Recovered::default();
-        let (mut log, recovery) = Log::open(disk, options, |frame: &Frame<'_>| {
+        let opened = Log::open_or_return(disk, options, |frame: &Frame<'_>| {
+            mender.look(frame);
             match frame.kind {
                 Kind::Vote => found.vote = Some(codec::decode_vote(frame.payload)?),
                 // An empty one is a gap that this store made, see `append`.
@@ -61,7 +70,8 @@ impl Recovered {
                 Kind::Purged | Kind::Entry | Kind::Truncate => {}
             }
             Ok::<(), io::Error>(())
-        })?;
+        });
+        let (mut log, recovery) = opened.map_err(|(error, disk)| (error.into(), disk))?;
         let (tip, committed) = (log.tip(), log.committed());
         let mut id_at = |lsn: Lsn| -> Result<Option<LogId>, OpenError> {
             let Some(index) = index_of(lsn) else { return Ok(None) };
@@ -69,8 +79,8 @@ impl Recovered {
                 log.read_one(lsn).map_err(|error| OpenError::Io(io::Error::other(error.to_string())))?;
             Ok(entry.map(|(term, _)| log_id(term, index)))
         };
-        found.committed = id_at(committed)?;
-        found.last = id_at(tip)?.max(found.purged);
+        found.committed = id_at(committed).map_err(|error| (error, None))?;
+        found.last = id_at(tip).map_err(|error| (error, None))?.max(found.purged);
         Ok((log, found, recovery))
     }
 }
@@ -82,6 +92,7 @@ pub(crate) struct Shared<R: Runtime> {
     pub(crate) room: Arc<Room>,
     /// Told whenever something has become durable, or never will.
     moved: Notify,
+    pub(crate) mender: Arc<Mender>,
     node: u64,
     state: Mutex<State>,
 }
@@ -103,7 +114,7 @@ struct State {
 }
 
 impl<R: Runtime> Shared<R> {
-    pub(crate) fn new(node: u64, bound: Bound, recovered: Recovered) -> Arc<Shared<R>> {
+    pub(crate) fn new(node: u64, bound: Bound, recovered: Recovered, mender: Arc<Mender>) -> Arc<Shared<R>> {
         let progress = Progress::default();
         progress.set_durable(recovered.last.map_or(Lsn::ZERO, |id| lsn_of(id.index)));
         let state = State {
@@ -122,6 +133,7 @@ impl<R: Runtime> Shared<R> {
             progress,
             room: Room::new(),
             moved: Notify::new(),
+            mender,
             node,
             state: Mutex::new(state),
         })
@@ -184,7 +196,7 @@ impl<R: Runtime> Shared<R> {
         self.state.lock().expect("a thread panicked while it held the log's state")
     }
 
-    async fn send(&self, command: Command<R>, bytes: usize) -> io::Result<()> {
+    pub(crate) async fn send(&self, command: Command<R>, bytes: usize) -> io::Result<()> {
         self.mailbox.send(command, bytes).await.map_err(|Closed| io::Error::other("the log has shut down"))
     }
 }
@@ -232,7 +244,15 @@ impl<R: Runtime> LogStore<R> {
         while start < stored_end {
             let (done, read) = Types::<R>::oneshot();
             self.0.send(Command::Read { from: lsn_of(start), to: lsn_of(stored_end), done }, 0).await?;
-            let stored = read.await.map_err(|_| io::Error::other("the log has shut down"))??;
+            let read = read.await.map_err(|_| io::Error::other("the log has shut down"))?;
+            let stored = match read {
+                Ok(stored) => stored,
+                // Nobody is given anything until the segment is whole again.
+                Err(error) => {
+                    self.0.heal(error).await?;
+                    continue;
+                }
+            };
             for (lsn, term, body) in stored {
                 out.push(codec::decode_entry(lsn, term, &body)?);
                 start = lsn.0;
@@ -243,6 +263,22 @@ impl<R: Runtime> LogStore<R> {
         }
         out.extend(recent);
         Ok(out)
+    }
+
+    /// Entries with the indexes `[first, end)` as they stand in the log, as far as it has them and one message holds
+    /// them. Rot in them is an error here: whoever asks, asks another one.
+    pub(crate) async fn stored(&self, first: u64, end: u64) -> io::Result<Vec<(Lsn, u64, Vec<u8>)>> {
+        let durable = self.0.progress.durable();
+        let (from, to) = (lsn_of(first), Lsn(end).min(durable).next());
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let (done, read) = Types::<R>::oneshot();
+        self.0.send(Command::Read { from, to, done }, 0).await?;
+        let read = read.await.map_err(|_| io::Error::other("the log has shut down"))?;
+        let mut stored = read.inspect_err(|error| self.0.found_rot(error))?;
+        stored.truncate(ENTRIES_MAX);
+        Ok(stored)
     }
 }
 

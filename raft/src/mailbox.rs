@@ -91,6 +91,11 @@ impl<T> Mailbox<T> {
         .await
     }
 
+    /// Is everything refused?
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Is nothing queued right now?
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().queue.is_empty()

@@ -17,7 +17,9 @@
 //!          4 read index 0 lsn u64 | 1 not the leader, leader u64 (0 unknown)
 //!          5 refused    text (u16)
 //! ```
-//! `id` is lsn u64, term u64; `id?` has a u8 before it that says whether it follows.
+//! Tag 9 of both stands in `fetched`. `id` is lsn u64, term u64; `id?` has a u8 before it that says whether it follows.
+
+mod fetched;
 
 use engine::codec::{DecodeError, Reader, put16, put32};
 use engine::event::Record;
@@ -28,6 +30,7 @@ use openraft::impls::leader_id_std::LeaderId;
 use crate::codec;
 use crate::turns::Place;
 use crate::types::{Entry, LogId, Vote, index_of, log_id, lsn_of};
+pub(crate) use fetched::Fetched;
 
 /// Most entries in one message; openraft asks for 300.
 pub(crate) const ENTRIES_MAX: usize = 4096;
@@ -57,6 +60,11 @@ pub(crate) enum Request {
     ReadIndex,
     /// Whether the node would take the lead if it were handed over.
     MayLead,
+    /// The entries at these positions, first and last, for a log that is being repaired.
+    Fetch {
+        from: Lsn,
+        to: Lsn,
+    },
 }
 
 /// Entries that follow `previous`, or none, to say that the leader is there.
@@ -87,6 +95,7 @@ pub(crate) enum Answer {
     TakeOver { accepted: bool },
     ReadIndex(Result<Lsn, Option<u64>>),
     Refused(String),
+    Fetched(Fetched),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +147,7 @@ impl Request {
             }
             Request::ReadIndex => out.push(5),
             Request::MayLead => out.push(6),
+            Request::Fetch { from, to } => fetched::put_range(*from, *to, &mut out),
         }
         out
     }
@@ -156,6 +166,7 @@ impl Request {
             },
             5 => Request::ReadIndex,
             6 => Request::MayLead,
+            9 => Request::Fetch { from: Lsn(reader.u64("from")?), to: Lsn(reader.u64("to")?) },
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         };
         reader.end()?;
@@ -168,7 +179,7 @@ impl Request {
             Request::Append(append) => Some(append.vote.leader_id.voted_for),
             Request::Vote(ballot) | Request::PreVote(ballot) => Some(ballot.vote.leader_id.voted_for),
             Request::TakeOver { from, .. } => Some(from.leader_id.voted_for),
-            Request::ReadIndex | Request::MayLead => None,
+            Request::ReadIndex | Request::MayLead | Request::Fetch { .. } => None,
         }
     }
 }
@@ -223,6 +234,7 @@ impl Answer {
                 out.extend_from_slice(&[4, tag]);
                 out.extend_from_slice(&number.to_le_bytes());
             }
+            Answer::Fetched(fetched) => fetched.put(&mut out),
             Answer::Refused(why) => {
                 out.push(5);
                 let end = (0..=REASON_MAX.min(why.len())).rev().find(|end| why.is_char_boundary(*end));
@@ -254,6 +266,7 @@ impl Answer {
                 Answer::ReadIndex(if leads { Ok(Lsn(number)) } else { Err((number != 0).then_some(number)) })
             }
             5 => Answer::Refused(reader.text16(REASON_MAX, "reason")?),
+            9 => Answer::Fetched(Fetched::read(&mut reader)?),
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         };
         reader.end()?;
@@ -399,6 +412,7 @@ mod tests {
             take_over,
             Just(Request::ReadIndex),
             Just(Request::MayLead),
+            any::<(u64, u64)>().prop_map(|(from, to)| Request::Fetch { from: Lsn(from), to: Lsn(to) }),
         ]
     }
 
@@ -416,6 +430,12 @@ mod tests {
             any::<u64>().prop_map(|lsn| Answer::ReadIndex(Ok(Lsn(lsn)))),
             option::of(1..u64::MAX).prop_map(|leader| Answer::ReadIndex(Err(leader))),
             "[a-zß ]{0,500}".prop_map(Answer::Refused),
+            (a_vote(), 1..1u64 << 40, vec(vec(any::<u8>(), 0..300), 0..5)).prop_map(
+                |(vote, lsn, records)| {
+                    let entries = (lsn..).zip(records).map(|(lsn, record)| (Lsn(lsn), 3, record)).collect();
+                    Answer::Fetched(Fetched { vote, committed: Lsn(lsn), members: vec![1; 9], entries })
+                }
+            ),
         ]
     }
 

@@ -70,4 +70,6 @@ pub struct Metrics {
     pub refused: Option<String>,
     /// A write or sync has failed; nothing more will be written.
     pub failed: bool,
+    /// Repairs of this node's log from its peers.
+    pub repairs: crate::repair::Repairs,
 }

@@ -33,6 +33,6 @@ impl<R: Runtime> Group<R> {
         let gone = || io::Error::other("the log has shut down");
         let command = Command::Read { from, to, done };
         self.shared.mailbox.send(command, 0).await.map_err(|_| gone())?;
-        read.await.map_err(|_| gone())?
+        read.await.map_err(|_| gone())?.inspect_err(|error| self.shared.found_rot(error))
     }
 }

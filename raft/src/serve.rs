@@ -69,6 +69,7 @@ impl<R: Runtime> Group<R> {
                     Err(fatal) => Answer::Refused(fatal.to_string()),
                 }
             }
+            Request::Fetch { from, to } => self.give(from, to).await,
             Request::ReadIndex => match self.read_index_here().await {
                 Ok(lsn) => Answer::ReadIndex(Ok(lsn)),
                 Err(ReadError::NotLeader { leader }) => Answer::ReadIndex(Err(leader)),

@@ -52,6 +52,14 @@ fn encode_membership(id: &LogId, membership: &crate::types::Membership) -> Arc<[
     [codec::encode_log_id(id), codec::encode_membership(membership)].concat().into()
 }
 
+/// The membership where a machine stands, if it stands anywhere.
+pub(crate) fn standing_membership(standing: &Standing) -> io::Result<Option<crate::types::Membership>> {
+    match standing.membership.is_empty() {
+        true => Ok(None),
+        false => Ok(Some(decode_membership(&standing.membership)?.membership().clone())),
+    }
+}
+
 fn decode_membership(bytes: &[u8]) -> io::Result<StoredMembership> {
     let (id, membership) =
         bytes.split_at_checked(16).ok_or_else(|| codec::corrupt("a standing cut short"))?;
@@ -81,6 +89,7 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
                 Payload::Membership(membership) => {
                     self.standing.membership = encode_membership(&entry.log_id, membership);
                     self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                    self.shared.mender.note(membership);
                 }
                 Payload::Blank => {}
             }

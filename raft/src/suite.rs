@@ -18,6 +18,8 @@ use segments::{Identity, Options, PosixDisk};
 use crate::log_actor::{self, LogActor};
 use crate::log_store::{LogStore, Recovered, Shared};
 use crate::mailbox::Bound;
+use crate::repair::Mender;
+use crate::transport::Alone;
 use crate::types::{CommittedLeaderId, LogId, Payload, StoredMembership, Tokio, Types};
 
 type Meta = SnapshotMeta<CommittedLeaderId, u64, crate::types::Member>;
@@ -45,8 +47,9 @@ impl StoreBuilder<Types<Tokio>, LogStore<Tokio>, Model, Guard> for Builder {
         let disk = PosixDisk::open(dir.path()).unwrap();
         let identity = Identity { cluster: [1; 16], region: "default".into() };
         let options = Options { segment_bytes: 64 << 10, ..Options::new(identity) };
-        let (log, recovered, _) = Recovered::open(disk, &options).unwrap();
-        let shared = Shared::new(0, Bound { items: 64, bytes: 1 << 20 }, recovered);
+        let mender = Mender::new(0, Arc::new(Alone), Vec::new());
+        let Ok((log, recovered, _)) = Recovered::open(disk, &options, &mender) else { panic!("it opens") };
+        let shared = Shared::new(0, Bound { items: 64, bytes: 1 << 20 }, recovered, mender);
         if self.forgetful {
             shared.forget_early();
         }

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use engine::event::{Payload, Record};
 use engine::log::Lsn;
@@ -18,6 +19,8 @@ use segments::{Disk, Frame, Log, LogError, Options};
 use crate::codec;
 use crate::error::OpenError;
 use crate::log_store::Recovered;
+use crate::repair::Mender;
+use crate::transport::Alone;
 use crate::types::{Member, Membership, lsn_of};
 
 /// Entries read before they are written, bytes.
@@ -50,7 +53,9 @@ pub fn survive<D: Disk>(
     node: u64,
     me: Member,
 ) -> Result<Survived, OpenError> {
-    let (mut log, found, _) = Recovered::open(old, old_options)?;
+    // The others are gone for good: what this log has lost, it has lost.
+    let nobody = Mender::new(node, Arc::new(Alone), Vec::new());
+    let (mut log, found, _) = Recovered::open(old, old_options, &nobody).map_err(|(error, _)| error)?;
     let (Some(vote), Some(last)) = (found.vote, found.last) else {
         return Err(wrong("the log holds nothing"));
     };

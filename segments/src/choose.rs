@@ -133,6 +133,10 @@ impl Disk for AnyDisk {
         each!(self, disk => disk.remove(name))
     }
 
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        each!(self, disk => disk.rename(from, to))
+    }
+
     fn map(&mut self, name: &str) -> io::Result<Option<Map>> {
         each!(self, disk => disk.map(name))
     }

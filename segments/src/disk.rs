@@ -91,6 +91,10 @@ pub trait Disk {
     /// Removes a file and makes that durable. `NotFound` where there is none.
     fn remove(&mut self, name: &str) -> io::Result<()>;
 
+    /// Gives the file `from` the name `to`, in one step: a file that had it is gone. Durable when it returns; a crash
+    /// before that leaves either. `NotFound` where there is no `from`.
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+
     /// A finished file as memory, or `None` where the disk prefers to be read.
     fn map(&mut self, name: &str) -> io::Result<Option<Map>>;
 

@@ -18,6 +18,14 @@ pub enum OpenError {
         /// The disk's answer.
         error: io::Error,
     },
+    /// The disk refuses to give some of a segment: a latent error of the medium, as a rule.
+    #[error("segment {segment} cannot be read: {error}")]
+    Unreadable {
+        /// Number of the segment.
+        segment: u64,
+        /// The disk's answer.
+        error: io::Error,
+    },
     /// Something durable is missing or changed. Restore the
     /// segment from a copy, or this node from its peers.
     #[error("the log is corrupt: {0}")]
@@ -76,6 +84,21 @@ impl OpenError {
     pub(crate) fn disk(doing: impl Into<String>) -> impl FnOnce(io::Error) -> OpenError {
         let doing = doing.into();
         move |error| OpenError::Disk { doing, error }
+    }
+
+    pub(crate) fn unreadable(segment: u64) -> impl Fn(io::Error) -> OpenError {
+        move |error| OpenError::Unreadable { segment, error }
+    }
+
+    /// The segment that is damaged, missing or unreadable, if that is what is wrong; 0 is the manifest.
+    #[must_use]
+    pub fn damaged(&self) -> Option<u64> {
+        match self {
+            OpenError::Corrupt(damage) => Some(damage.segment),
+            OpenError::MissingSegment { number, .. } => Some(*number),
+            OpenError::Unreadable { segment, .. } => Some(*segment),
+            _ => None,
+        }
     }
 
     pub(crate) fn block(flaw: BlockFlaw, segment: u64, offset: u64, lsn: Lsn) -> OpenError {

@@ -221,6 +221,11 @@ impl Files {
         self.lock.dir.sync_all()
     }
 
+    pub(crate) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))?;
+        self.lock.dir.sync_all()
+    }
+
     pub(crate) fn map(&self, name: &str) -> io::Result<Option<Map>> {
         map_finished(&self.path.join(name)).map(Some)
     }

@@ -26,6 +26,7 @@ fn header() -> SegmentHeader {
         tip: Lsn(20),
         bytes: (BLOCKS * BLOCK) as u64,
         previous: Digest([1; 32]),
+        stands_for: Digest::ZERO,
     }
 }
 

@@ -126,6 +126,11 @@ impl Index {
         self.forget_some(segment);
     }
 
+    /// Drops the marks of a finished segment: its batches may stand elsewhere now.
+    pub(crate) fn forget(&mut self, segment: u64) {
+        self.marks.remove(&segment);
+    }
+
     /// Bounds memory: drops the marks of the oldest segments but one.
     fn forget_some(&mut self, but: u64) {
         while self.marks.len() > MARKED_MAX + 1 {

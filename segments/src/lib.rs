@@ -10,7 +10,8 @@
 //!
 //! The tour: a [`Frame`] goes into a batch (`batch`), a batch into a segment (`segment`), and the `manifest` says
 //! which segments exist. [`Log`] appends; `rotate` goes from one segment to the next; `open` finds after a crash
-//! what survived, by the table in `recover`; `read` finds an entry again. `walk` is the one reader of the format.
+//! what survived, by the table in `recover`; `repair` makes a segment again with what other nodes hold; `read` finds an
+//! entry again. `walk` is the one reader of the format.
 //! [`Disk`] is the port to the machine: [`UringDisk`], [`PosixDisk`], and a simulated one in the tests.
 
 mod batch;
@@ -33,6 +34,7 @@ mod place;
 mod posix;
 mod read;
 mod recover;
+mod repair;
 mod rotate;
 pub mod runs;
 mod scan;
@@ -61,6 +63,7 @@ pub use manifest::{MANIFEST, Manifest};
 pub use open::{Options, Recovery, SEGMENT_SIZE_MAX, SPARE, Torn};
 pub use place::{Identity, Owner};
 pub use posix::PosixDisk;
+pub use repair::{Fill, Gap, Known, Mended, Repair, RepairError};
 pub use rotate::Room;
 pub use scan::{Scan, ScanError, Scanned};
 pub use segment::{FORMAT_VERSION, Footer, SegmentHeader, segment_name, segment_number};

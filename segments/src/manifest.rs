@@ -76,7 +76,7 @@ impl Manifest {
             return Err(BlockFlaw::Limits(u64_at(slot, 16)));
         }
         let bad = |at, expected: &str, found: u64| Err(BlockFlaw::Bad(Flaw::new(at, expected, found)));
-        let region = region_at(slot, 152).map_err(BlockFlaw::Bad)?;
+        let region = region_at(slot, 152, BLOCK).map_err(BlockFlaw::Bad)?;
         let active = SegmentHeader {
             identity: Identity { cluster: array(slot, 24), region },
             number: u64_at(slot, 48),
@@ -84,6 +84,7 @@ impl Manifest {
             tip: Lsn(u64_at(slot, 64)),
             bytes: u64_at(slot, 144),
             previous: Digest(array(slot, 72)),
+            stands_for: Digest::ZERO,
         };
         let manifest = Manifest {
             generation: u64_at(slot, 40),

@@ -37,8 +37,10 @@ use crate::standing::Standing;
 use crate::walk::{Chain, Here, Later, Stop, Walk};
 
 use newest::Newest;
+pub(crate) use newest::read_slots;
 pub use spare::SPARE;
 pub(crate) use spare::bytes as spare_bytes;
+pub(crate) use spare::find as find_copy;
 
 /// Largest segment, bytes. One is read through in about a second.
 pub const SEGMENT_SIZE_MAX: u64 = 1 << 30;
@@ -150,9 +152,23 @@ impl<D: Disk> Log<D> {
     pub fn open<E: Display>(
         disk: D,
         options: &Options,
-        mut each: impl FnMut(&Frame<'_>) -> Result<(), E>,
+        each: impl FnMut(&Frame<'_>) -> Result<(), E>,
     ) -> Result<(Log<D>, Recovery), OpenError> {
-        options.check()?;
+        Log::open_or_return(disk, options, each).map_err(|(error, _)| error)
+    }
+
+    /// The same; a log that does not open gives its disk back, to be repaired.
+    ///
+    /// # Errors
+    /// As [`Log::open`], with the disk.
+    pub fn open_or_return<E: Display>(
+        disk: D,
+        options: &Options,
+        mut each: impl FnMut(&Frame<'_>) -> Result<(), E>,
+    ) -> Result<(Log<D>, Recovery), (OpenError, Option<D>)> {
+        if let Err(error) = options.check() {
+            return Err((error, Some(disk)));
+        }
         let mut opening = Opening {
             disk,
             options,
@@ -167,18 +183,10 @@ impl<D: Disk> Log<D> {
             previous: Digest::ZERO,
             unused: Vec::new(),
         };
-        let newest = opening.newest()?;
-        let manifest = &newest.manifest;
-        let mut full = VecDeque::new();
-        for number in 1..manifest.active.number {
-            if number <= manifest.sealed {
-                opening.sealed(number, manifest)?;
-            } else {
-                full.push_back(opening.full(number)?);
-            }
+        match opening.find() {
+            Ok((newest, full, active)) => opening.finish(newest, full, active).map_err(|error| (error, None)),
+            Err(error) => Err((error, Some(opening.disk))),
         }
-        let active = opening.active(&newest)?;
-        opening.finish(newest, full, active)
     }
 }
 
@@ -186,6 +194,22 @@ impl<D: Disk, E: Display, F> Opening<'_, D, F>
 where
     F: FnMut(&Header, u64, &Frame<'_>) -> Result<(), E>,
 {
+    /// Goes through all segments, from the first to the last.
+    fn find(&mut self) -> Result<(Newest, VecDeque<Full>, Active), OpenError> {
+        let newest = self.newest()?;
+        let manifest = &newest.manifest;
+        let mut full = VecDeque::new();
+        for number in 1..manifest.active.number {
+            if number <= manifest.sealed {
+                self.sealed(number, manifest)?;
+            } else {
+                full.push_back(self.full(number)?);
+            }
+        }
+        let active = self.active(&newest)?;
+        Ok((newest, full, active))
+    }
+
     /// Walks as far as there are good batches, and looks at what follows.
     fn walk(
         &mut self,
@@ -213,7 +237,7 @@ where
                     recovery.batches += 1;
                 }
                 Ok(here) => break here,
-                Err(Stop::Io(error)) => return Err(OpenError::disk(format!("read segment {number}"))(error)),
+                Err(Stop::Io(error)) => return Err(OpenError::unreadable(number)(error)),
                 Err(Stop::Each(reason)) => {
                     return Err(OpenError::Refused {
                         segment: number,
@@ -223,8 +247,7 @@ where
                 }
             }
         };
-        let doing = OpenError::disk(format!("read segment {number}"));
-        let later = walk.later(source, &here).map_err(doing)?;
+        let later = walk.later(source, &here).map_err(OpenError::unreadable(number))?;
         self.tip = walk.tip;
         self.mark = walk.committed;
         self.committed = self.committed.max(walk.committed).max(purged);

@@ -99,6 +99,10 @@ impl Disk for PosixDisk {
         self.files.remove(name)
     }
 
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.files.rename(from, to)
+    }
+
     fn map(&mut self, name: &str) -> io::Result<Option<Map>> {
         self.files.map(name)
     }

@@ -98,7 +98,13 @@ impl<D: Disk> Log<D> {
         let mut source = from_disk(&mut self.disk, file, READ_AHEAD);
         let looked = Look::new(segment, &mut source, index).and_then(|look| look.run(source, next, each));
         self.disk.close(file);
-        looked
+        looked.map_err(|error| match error {
+            // What a disk refuses to give is as damaged as what it gives wrongly.
+            LogError::Disk(error) => {
+                LogError::Corrupt(Flaw::new(0, "bytes that can be read", error).in_segment(segment, *next))
+            }
+            error => error,
+        })
     }
 }
 

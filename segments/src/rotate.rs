@@ -27,6 +27,8 @@ use crate::standing::Standing;
 pub(crate) struct Full {
     pub footer: Footer,
     pub footer_at: u64,
+    /// What the manifest will call it by.
+    pub name: Digest,
 }
 
 /// The segment after the active one.
@@ -92,6 +94,17 @@ impl<D: Disk> Log<D> {
                 None => {}
                 Some(Ok(())) => self.ready(),
                 Some(Err(error)) => self.refuse(&error),
+            }
+        }
+    }
+
+    /// Waits for a segment that is being prepared, whatever becomes of it.
+    pub(crate) fn settle_next(&mut self) {
+        if self.next == Next::Preparing {
+            match self.disk.prepared(true) {
+                Some(Ok(())) => self.ready(),
+                Some(Err(error)) => self.refuse(&error),
+                None => self.next = Next::Idle,
             }
         }
     }
@@ -179,6 +192,7 @@ impl<D: Disk> Log<D> {
             tip: self.tip(),
             bytes: self.segment_bytes,
             previous: digest,
+            stands_for: Digest::ZERO,
         };
         // What its own bytes say. A truncation that is written later, into the next segment, changes none of them.
         let span = self.index.span(old.number);
@@ -192,7 +206,7 @@ impl<D: Disk> Log<D> {
             frames: self.active.frames,
             digest,
         };
-        self.full.push_back(Full { footer, footer_at: old.footer_at() });
+        self.full.push_back(Full { footer, footer_at: old.footer_at(), name: digest });
         let old_file = self.active.file;
         // The footer comes when the manifest says that this segment is not the last one any more: a footer at
         // the end of the last one would be taken for damage.
@@ -238,31 +252,31 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         let sealed = self.write_footers().map_err(|error| self.fail(error))?;
-        let Some(footer) = sealed else { return Ok(()) };
+        let Some((sealed, sealed_digest)) = sealed else { return Ok(()) };
         let generation = self.manifest.generation + 1;
         let active = self.manifest.active.clone();
-        let manifest = Manifest { generation, active, sealed: footer.number, sealed_digest: footer.digest };
+        let manifest = Manifest { generation, active, sealed, sealed_digest };
         write_manifest(&mut self.disk, &manifest).map_err(|error| self.fail(error))?;
         self.manifest = manifest;
         Ok(())
     }
 
     /// Writes the footers of full segments, oldest first, as far as everything in them is committed and that
-    /// is durable. Returns the last one written.
-    fn write_footers(&mut self) -> io::Result<Option<Footer>> {
+    /// is durable. Returns number and name of the last one.
+    fn write_footers(&mut self) -> io::Result<Option<(u64, Digest)>> {
         let mut written = None;
         while let Some(full) = self.full.front() {
             let span = self.index.span(full.footer.number);
             if self.committed.0 < span.last {
                 break;
             }
-            let footer = full.footer;
+            let (footer, name) = (full.footer, full.name);
             let last = Lsn(span.last);
             assert!(last <= self.committed, "S4: a segment is sealed when everything in it is committed");
             write_block(&mut self.disk, &segment_name(footer.number), full.footer_at, &footer.encode())?;
             self.full.pop_front();
             self.stats.sealed += 1;
-            written = Some(footer);
+            written = Some((footer.number, name));
         }
         Ok(written)
     }

@@ -69,7 +69,7 @@ pub fn follows(header: &SegmentHeader, before: Option<&(SegmentHeader, Footer)>)
             first == (1, 1, Lsn::ZERO, Digest::ZERO)
         }
         Some((other, footer)) => {
-            let next = (footer.number + 1, footer.last_batch + 1, footer.last, footer.digest);
+            let next = (footer.number + 1, footer.last_batch + 1, footer.last, other.name(footer.digest));
             header.identity == other.identity
                 && (header.number, header.first_batch, header.tip, header.previous) == next
         }
@@ -98,7 +98,8 @@ pub fn begin_after<D: Disk>(
         first_batch: last.last_batch + 1,
         tip: last.last,
         bytes: segment_bytes,
-        previous: last.digest,
+        previous: before.name(last.digest),
+        stands_for: Digest::ZERO,
     };
     let spare = spare_bytes(&active);
     for (name, bytes) in [

@@ -21,7 +21,10 @@
 //!  72 previous BLAKE3 digest of the one before       64 frames        how many it holds
 //! 104 length of the region's name, u8                72 digest  BLAKE3 of bytes 0..bytes-4096
 //! 105 region, then zeros                            104 zeros
+//! 4064 stands_for  32 bytes, zeros but in a segment that was repaired
 //! ```
+//! A segment that was repaired from what other nodes hold, and is not the same bytes again, says in `stands_for` which
+//! digest it had before: that is the name by which the next segment and the manifest go on to call it.
 //! A segment's digest is known as soon as it is full; it stands in its footer, in the header of the next
 //! segment and, while that one is the last, in the manifest.
 
@@ -78,14 +81,14 @@ pub(crate) fn open_block(block: &[u8; BLOCK], magic: [u8; 8], what: &str) -> Res
     }
 }
 
-/// Reads a region's name of the form length, bytes, zeros up to the end of the block.
-pub(crate) fn region_at(block: &[u8; BLOCK], at: usize) -> Result<String, Flaw> {
+/// Reads a region's name of the form length, bytes, zeros up to `end`.
+pub(crate) fn region_at(block: &[u8; BLOCK], at: usize, end: usize) -> Result<String, Flaw> {
     let length = usize::from(block[at]);
     let flaw = |expected: &str| Flaw::new(at as u64, expected, length);
     if !(1..=REGION_MAX).contains(&length) {
         return Err(flaw("the length of a region's name"));
     }
-    let (name, rest) = block[at + 1..].split_at(length);
+    let (name, rest) = block[at + 1..end].split_at(length);
     if !is_zero(rest) {
         return Err(flaw("zeros after the region's name"));
     }
@@ -111,11 +114,23 @@ pub struct SegmentHeader {
     pub tip: Lsn,
     /// Length of the file.
     pub bytes: u64,
-    /// BLAKE3 digest of the segment before, zero for the first.
+    /// What the segment before is called by, zero for the first: see [`SegmentHeader::name`].
     pub previous: Digest,
+    /// The digest that the segment had before it was repaired, zero where its bytes are those that were written.
+    pub stands_for: Digest,
 }
 
+/// Where `stands_for` is.
+const STANDS_FOR: usize = BLOCK - 32;
+
 impl SegmentHeader {
+    /// What the next segment and the manifest call the segment by: the digest of its bytes, or, of one that was
+    /// repaired, the digest of those it had before.
+    #[must_use]
+    pub fn name(&self, digest: Digest) -> Digest {
+        if self.stands_for == Digest::ZERO { digest } else { self.stands_for }
+    }
+
     pub(crate) fn stamp(&self) -> Stamp {
         Stamp::new(&self.identity, self.number, &self.previous)
     }
@@ -137,6 +152,7 @@ impl SegmentHeader {
         put(&mut block[..], 64, &self.bytes.to_le_bytes());
         put(&mut block[..], 72, &self.previous.0);
         put_region(&mut block, 104, &self.identity.region);
+        put(&mut block[..], STANDS_FOR, &self.stands_for.0);
         close_block(&mut block);
         block
     }
@@ -146,7 +162,7 @@ impl SegmentHeader {
         if u64_at(block, 16) != fingerprint() {
             return Err(BlockFlaw::Limits(u64_at(block, 16)));
         }
-        let region = region_at(block, 104).map_err(BlockFlaw::Bad)?;
+        let region = region_at(block, 104, STANDS_FOR).map_err(BlockFlaw::Bad)?;
         let bytes = u64_at(block, 64);
         if bytes < 4 * BLOCK as u64 || !bytes.is_multiple_of(BLOCK as u64) {
             return Err(BlockFlaw::Bad(Flaw::new(64, "a length of four blocks or more", bytes)));
@@ -158,6 +174,7 @@ impl SegmentHeader {
             tip: Lsn(u64_at(block, 56)),
             bytes,
             previous: Digest(array(block, 72)),
+            stands_for: Digest(array(block, STANDS_FOR)),
         })
     }
 }

@@ -397,6 +397,13 @@ fn log_section(out: &mut String, log: &raft::Metrics, full: bool) {
         "1 after a failed write or sync: nothing more is written.",
         u8::from(log.failed),
     );
+    let repairs = log.repairs;
+    let help = "Repairs of this node's log from the other nodes that were begun.";
+    single(out, "flk_repairs_begun_total", "counter", help, repairs.begun);
+    let help = "Repairs that ended with a whole segment.";
+    single(out, "flk_repairs_done_total", "counter", help, repairs.done);
+    let help = "Repairs that ended without one: nobody could help. They are begun again.";
+    single(out, "flk_repairs_failed_total", "counter", help, repairs.failed);
     let help = "1 while submissions are refused because the disk is full; it ends by itself.";
     single(out, "flk_disk_full", "gauge", help, u8::from(full));
     let help = "Bytes of records that fit for certain without another segment.";

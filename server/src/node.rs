@@ -148,6 +148,12 @@ impl Node {
         if let Some(peers) = &peers {
             peers.wire.born(hello.clone());
             terms.transport = Arc::new(peers.wire.clone());
+            let seed = |(node, address): &(u64, String)| raft::Peer {
+                node: *node,
+                address: address.clone(),
+                incarnation: 0,
+            };
+            terms.seeds = config.cluster_join.iter().map(seed).collect();
             terms.me = Member { address: peers.advertise.clone(), incarnation: held.incarnation };
         }
         let group = Group::open(terms, disk, Fold(fold.clone())).await?;
@@ -366,7 +372,14 @@ impl Node {
     pub async fn envelope(&self, first: &First) -> Result<engine::event::Envelope, Box<Problem>> {
         let record = self.group.read(first.lsn).await.map_err(|error| {
             tracing::error!(%error, lsn = first.lsn.0, "a record cannot be read back");
-            Box::from(Refusal::Internal)
+            match raft::Rot::of(&error) {
+                // It is being repaired, if there are other nodes.
+                Some(_) => {
+                    let detail = "the record stands in a damaged part of this node's log";
+                    Box::new(Problem::from(Refusal::LogUnavailable).detail(detail).retry_after(10))
+                }
+                None => Box::from(Refusal::Internal),
+            }
         })?;
         let Payload::Events(events) = record.payload else { return Err(Refusal::Internal.into()) };
         match events.into_iter().nth(first.nth as usize) {
@@ -379,6 +392,9 @@ impl Node {
 /// What the scrubber knows, for people.
 fn segments_line(log: &LogMetrics, damage: Option<(segments::Damage, usize)>) -> String {
     match damage {
+        None if log.repairs.done > 0 => {
+            format!("{} sealed, none known to be damaged, {} repaired", log.sealed, log.repairs.done)
+        }
         None => format!("{} sealed, none known to be damaged", log.sealed),
         Some((first, 1)) => format!("no submissions, reads go on: {first}"),
         Some((first, n)) => format!("no submissions, reads go on: {n} are damaged, the first: {first}"),

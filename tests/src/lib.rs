@@ -13,6 +13,8 @@ pub mod disk;
 pub mod disk_contract;
 pub mod fuzz;
 pub mod manners;
+#[cfg(test)]
+mod repair;
 pub mod rt;
 pub mod sim;
 pub mod table;

@@ -16,7 +16,8 @@ where
         let file = self.disk.open(&name).map_err(doing())?;
         let length = self.disk.len(file).map_err(doing())?;
         let mut block = BlockBuf::new(BLOCK);
-        if length < BLOCK as u64 || self.disk.read(file, 0, &mut block).map_err(doing())? != BLOCK {
+        let read = self.disk.read(file, 0, &mut block).map_err(OpenError::unreadable(number))?;
+        if length < BLOCK as u64 || read != BLOCK {
             return Ok((file, Err(Flaw::new(length, "a whole segment", format!("{length} bytes")))));
         }
         let header = SegmentHeader::decode(block.first_chunk().expect("a block was read"));
@@ -39,7 +40,7 @@ where
     }
 
     /// The header this log must have written for the next segment.
-    pub(super) fn expected(&self, number: u64, bytes: u64) -> SegmentHeader {
+    pub(super) fn expected(&self, number: u64, bytes: u64, stands_for: Digest) -> SegmentHeader {
         SegmentHeader {
             identity: self.options.identity.clone(),
             number,
@@ -47,6 +48,7 @@ where
             tip: self.tip,
             bytes,
             previous: self.previous,
+            stands_for,
         }
     }
 
@@ -54,8 +56,9 @@ where
     fn finished(&mut self, number: u64) -> Result<(FileId, SegmentHeader), OpenError> {
         let (file, header) = self.open_segment(number)?;
         let header = header.or_else(|flaw| self.corrupt(flaw, number))?;
-        if header != self.expected(number, header.bytes) {
-            let expected = format!("{:?}", self.expected(number, header.bytes));
+        let expected = self.expected(number, header.bytes, header.stands_for);
+        if header != expected {
+            let expected = format!("{expected:?}");
             return self.corrupt(Flaw::new(24, expected, format!("{header:?}")), number);
         }
         Ok((file, header))
@@ -63,15 +66,16 @@ where
 
     pub(super) fn sealed(&mut self, number: u64, manifest: &Manifest) -> Result<(), OpenError> {
         let (file, header) = self.finished(number)?;
-        let doing = || OpenError::disk(format!("read segment {number}"));
+        let unreadable = OpenError::unreadable(number);
         let at = header.footer_at();
         let mut block = BlockBuf::new(BLOCK);
-        self.disk.read(file, at, &mut block).map_err(doing())?;
+        self.disk.read(file, at, &mut block).map_err(&unreadable)?;
         let footer = Footer::decode(block.first_chunk().expect("a block was read"));
         let footer = footer.map_err(|flaw| OpenError::block(flaw, number, at, self.tip))?;
-        if number == manifest.sealed && footer.digest != manifest.sealed_digest {
+        let name = header.name(footer.digest);
+        if number == manifest.sealed && name != manifest.sealed_digest {
             self.disk.close(file);
-            return self.corrupt(Flaw::new(at + 72, manifest.sealed_digest, footer.digest), number);
+            return self.corrupt(Flaw::new(at + 72, manifest.sealed_digest, name), number);
         }
         if footer.last < self.options.replay_from {
             self.disk.close(file);
@@ -86,19 +90,13 @@ where
             self.tip = footer.last;
             self.committed = self.committed.max(footer.last);
             self.next_batch = footer.last_batch + 1;
-            self.previous = footer.digest;
+            self.previous = name;
             return Ok(());
         }
-        let mapped = self.disk.map(&segment_name(number)).map_err(doing())?;
-        let found = match mapped {
-            Some(map) => self.walk_finished(&mut &map[..], &header, State::Sealed)?,
-            None => {
-                // The source borrows the disk, and so does nothing else of this opening during the walk.
-                let mut bytes = BlockBuf::new(header.bytes as usize);
-                self.disk.read(file, 0, &mut bytes).map_err(doing())?;
-                self.walk_finished(&mut &bytes[..], &header, State::Sealed)?
-            }
-        };
+        // Not mapped: a block that the disk refuses must be an error here and not a signal.
+        let mut bytes = BlockBuf::new(header.bytes as usize);
+        self.disk.read(file, 0, &mut bytes).map_err(unreadable)?;
+        let found = self.walk_finished(&mut &bytes[..], &header, State::Sealed)?;
         self.disk.close(file);
         if footer != found {
             return self.corrupt(Flaw::new(at + 16, format!("{found:?}"), format!("{footer:?}")), number);
@@ -109,11 +107,10 @@ where
     pub(super) fn full(&mut self, number: u64) -> Result<Full, OpenError> {
         let (file, header) = self.finished(number)?;
         let mut bytes = BlockBuf::new(header.bytes as usize);
-        let doing = OpenError::disk(format!("read segment {number}"));
-        self.disk.read(file, 0, &mut bytes).map_err(doing)?;
+        self.disk.read(file, 0, &mut bytes).map_err(OpenError::unreadable(number))?;
         self.disk.close(file);
         let footer = self.walk_finished(&mut &bytes[..], &header, State::Full)?;
-        Ok(Full { footer, footer_at: header.footer_at() })
+        Ok(Full { footer, footer_at: header.footer_at(), name: header.name(footer.digest) })
     }
 
     /// Walks a finished segment to its end and returns the footer it must have.
@@ -130,9 +127,8 @@ where
         if decide(state, found, later, false) != Verdict::Clean {
             return self.corrupt(stop_flaw(&here, later, &walk), header.number);
         }
-        let doing = OpenError::disk(format!("read segment {}", header.number));
-        let digest = walk.digest(source).map_err(doing)?;
-        self.previous = digest;
+        let digest = walk.digest(source).map_err(OpenError::unreadable(header.number))?;
+        self.previous = header.name(digest);
         let span = self.index.span(header.number);
         Ok(Footer {
             number: header.number,

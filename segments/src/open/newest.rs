@@ -30,7 +30,7 @@ where
         let names = self.disk.list().map_err(OpenError::disk("list the log's directory"))?;
         let segments: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
         let slots = match names.iter().any(|name| name == MANIFEST) {
-            true => self.read_slots()?,
+            true => read_slots(&mut self.disk)?,
             false => None,
         };
         let Some(Slots { newest: Some(manifest), older, damaged }) = slots else {
@@ -63,25 +63,10 @@ where
             }
             self.unused.push(segment_name(number));
         }
+        // A repair that did not come to its end.
+        self.unused.extend(names.into_iter().filter(|name| name.ends_with(crate::repair::SUFFIX)));
         let begins = older.is_none_or(|older| older.active != manifest.active);
         Ok(Newest { manifest, damaged, begins })
-    }
-
-    fn read_slots(&mut self) -> Result<Option<Slots>, OpenError> {
-        let doing = || OpenError::disk("read the manifest");
-        let file = self.disk.open(MANIFEST).map_err(doing())?;
-        let mut bytes = BlockBuf::new(MANIFEST_BYTES as usize);
-        let length = self.disk.len(file).map_err(doing())?;
-        let filled = self.disk.read(file, 0, &mut bytes).map_err(doing())?;
-        self.disk.close(file);
-        if length == 0 {
-            return Ok(None);
-        }
-        if length != MANIFEST_BYTES || filled as u64 != length {
-            let flaw = Flaw::new(0, format!("{MANIFEST_BYTES} bytes"), length);
-            return Ok(Some(Slots { newest: None, older: None, damaged: Some(flaw) }));
-        }
-        Slots::decode(&bytes).map(Some).map_err(|flaw| OpenError::block(flaw, 0, 0, Lsn::ZERO))
     }
 
     /// Whether a segment's file holds anything but zeros at its beginning.
@@ -105,6 +90,7 @@ where
             tip: Lsn::ZERO,
             bytes: self.options.segment_bytes,
             previous: Digest::ZERO,
+            stands_for: Digest::ZERO,
         };
         self.prepare(&segment_name(1), header.bytes).map_err(doing())?;
         self.prepare(SPARE, spare::bytes(&header)).map_err(doing())?;
@@ -119,4 +105,22 @@ where
         self.disk.prepare(name, bytes)?;
         self.disk.prepared(true).unwrap_or(Ok(()))
     }
+}
+
+/// Both slots of the manifest, `None` where its file is empty.
+pub(crate) fn read_slots<D: Disk>(disk: &mut D) -> Result<Option<Slots>, OpenError> {
+    let doing = || OpenError::disk("read the manifest");
+    let file = disk.open(MANIFEST).map_err(doing())?;
+    let mut bytes = BlockBuf::new(MANIFEST_BYTES as usize);
+    let length = disk.len(file).map_err(doing())?;
+    let filled = disk.read(file, 0, &mut bytes).map_err(doing())?;
+    disk.close(file);
+    if length == 0 {
+        return Ok(None);
+    }
+    if length != MANIFEST_BYTES || filled as u64 != length {
+        let flaw = Flaw::new(0, format!("{MANIFEST_BYTES} bytes"), length);
+        return Ok(Some(Slots { newest: None, older: None, damaged: Some(flaw) }));
+    }
+    Slots::decode(&bytes).map(Some).map_err(|flaw| OpenError::block(flaw, 0, 0, Lsn::ZERO))
 }

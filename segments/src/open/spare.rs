@@ -17,7 +17,7 @@ pub(crate) fn bytes(header: &SegmentHeader) -> u64 {
 }
 
 /// A copy that was found.
-pub(super) struct Copy {
+pub(crate) struct Copy {
     /// Where in the segment its batch belongs.
     pub offset: usize,
     batch: BlockBuf,
@@ -25,12 +25,17 @@ pub(super) struct Copy {
 }
 
 impl Copy {
+    /// The number of its batch, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        u64_at(&self.batch, 40).max(1)
+    }
+
     pub(super) fn batch(&self) -> &[u8] {
         &self.batch[..self.len]
     }
 
     /// Puts the batch into its place in the bytes of the segment if there is no good one; says whether it did.
-    pub(super) fn restore(&self, header: &SegmentHeader, segment: &mut [u8]) -> bool {
+    pub(crate) fn restore(&self, header: &SegmentHeader, segment: &mut [u8]) -> bool {
         let (stamp, at) = (header.stamp(), self.offset);
         let room = header.footer_at() - at as u64;
         let found = Header::read(&stamp, at as u64, room, &segment[at..]);
@@ -47,30 +52,6 @@ impl<D: Disk, E: Display, F> Opening<'_, D, F>
 where
     F: FnMut(&Header, u64, &Frame<'_>) -> Result<(), E>,
 {
-    /// The copy, if it is whole and of a batch of this segment. A torn one was not needed: the batch itself is
-    /// written only when its copy is durable.
-    pub(super) fn spare(&mut self, header: &SegmentHeader) -> Result<Option<Copy>, OpenError> {
-        let doing = || OpenError::disk(format!("read {SPARE}"));
-        let file = match self.disk.open(SPARE) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(doing())?,
-        };
-        let mut batch = BlockBuf::new(bytes(header) as usize);
-        let filled = self.disk.read(file, 0, &mut batch).map_err(doing())?;
-        self.disk.close(file);
-        if filled < BLOCK {
-            return Ok(None);
-        }
-        let (stamp, offset) = (header.stamp(), u64_at(&batch, 32));
-        if !(BLOCK as u64..header.footer_at()).contains(&offset) || !offset.is_multiple_of(BLOCK as u64) {
-            return Ok(None);
-        }
-        let room = (header.footer_at() - offset).min(filled as u64);
-        let Ok(found) = Header::read(&stamp, offset, room, &batch) else { return Ok(None) };
-        let len = found.bytes as usize;
-        Ok(found.check(&stamp, &batch[..len]).ok().map(|()| Copy { offset: offset as usize, batch, len }))
-    }
-
     /// Opens the file for copies, made where there is none with enough room.
     pub(super) fn open_spare(&mut self, header: &SegmentHeader) -> io::Result<FileId> {
         let needed = bytes(header);
@@ -87,4 +68,28 @@ where
         self.prepare(SPARE, needed)?;
         self.disk.open(SPARE)
     }
+}
+
+/// The copy, if it is whole and of a batch of this segment. A torn one was not needed: the batch itself is
+/// written only when its copy is durable.
+pub(crate) fn find<D: Disk>(disk: &mut D, header: &SegmentHeader) -> Result<Option<Copy>, OpenError> {
+    let doing = || OpenError::disk(format!("read {SPARE}"));
+    let file = match disk.open(SPARE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(doing())?,
+    };
+    let mut batch = BlockBuf::new(bytes(header) as usize);
+    let filled = disk.read(file, 0, &mut batch).map_err(doing())?;
+    disk.close(file);
+    if filled < BLOCK {
+        return Ok(None);
+    }
+    let (stamp, offset) = (header.stamp(), u64_at(&batch, 32));
+    if !(BLOCK as u64..header.footer_at()).contains(&offset) || !offset.is_multiple_of(BLOCK as u64) {
+        return Ok(None);
+    }
+    let room = (header.footer_at() - offset).min(filled as u64);
+    let Ok(found) = Header::read(&stamp, offset, room, &batch) else { return Ok(None) };
+    let len = found.bytes as usize;
+    Ok(found.check(&stamp, &batch[..len]).ok().map(|()| Copy { offset: offset as usize, batch, len }))
 }

@@ -10,7 +10,7 @@ where
     pub(super) fn active(&mut self, newest: &Newest) -> Result<Active, OpenError> {
         let manifest = &newest.manifest;
         let number = manifest.active.number;
-        let header = self.expected(number, manifest.active.bytes);
+        let header = self.expected(number, manifest.active.bytes, Digest::ZERO);
         if manifest.active != header {
             let flaw = Flaw::new(48, format!("{header:?}"), format!("{:?}", manifest.active));
             return self.corrupt(flaw, 0);
@@ -25,7 +25,7 @@ where
         }
         // The whole segment: it is walked, searched, and its end written again.
         let mut bytes = BlockBuf::new(header.bytes as usize);
-        self.disk.read(file, 0, &mut bytes).map_err(doing())?;
+        self.disk.read(file, 0, &mut bytes).map_err(OpenError::unreadable(number))?;
         let footer_at = header.footer_at() as usize;
         if !is_zero(&bytes[footer_at..]) {
             let flaw =
@@ -43,7 +43,7 @@ where
         }
         let (block, blank) = (header.encode(), is_zero(&bytes[..BLOCK]));
         bytes[..BLOCK].copy_from_slice(&block[..]);
-        let spare = self.spare(&header)?;
+        let spare = spare::find(&mut self.disk, &header)?;
         let restored = spare.as_ref().is_some_and(|copy| copy.restore(&header, &mut bytes));
         let mut walk = Walk::new(&header, self.mark, Chain::EachBatch);
         let (here, mut later) = self.walk(&mut walk, &mut &bytes[..], &header)?;

@@ -134,6 +134,10 @@ impl<D: Disk> Disk for Forgetful<D> {
         self.disk.remove(name)
     }
 
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
     fn map(&mut self, name: &str) -> io::Result<Option<Map>> {
         self.disk.map(name)
     }

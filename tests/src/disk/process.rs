@@ -184,6 +184,21 @@ impl Disk for SimDisk {
         if death.is_some() { Err(eio("died")) } else { Ok(()) }
     }
 
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.device.lock();
+        let death = state.begin(self.life)?;
+        if matches!(death, Some(Death::NothingLands | Death::HalfLands)) {
+            return Err(eio("died"));
+        }
+        let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.names.insert(to.into(), inode);
+        if !state.sloppy.no_directory_sync {
+            state.durable_names.remove(from);
+            state.durable_names.insert(to.into(), inode);
+        }
+        if death.is_some() { Err(eio("died")) } else { Ok(()) }
+    }
+
     fn map(&mut self, name: &str) -> io::Result<Option<Map>> {
         let mut state = self.device.lock();
         if state.begin(self.life)?.is_some() {

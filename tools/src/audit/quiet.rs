@@ -83,6 +83,10 @@ impl Disk for QuietDisk {
         Ok(())
     }
 
+    fn rename(&mut self, _: &str, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     fn map(&mut self, _: &str) -> io::Result<Option<Map>> {
         Ok(None)
     }

@@ -1,0 +1,435 @@
+//! What a node does about rot in its own log: it asks its peers.
+//!
+//! A place in the log that is damaged is not a torn tail: it was durable, and this node may have been counted for it.
+//! So a node that finds one while it opens its log takes no part in the group (it neither votes nor leads, for
+//! Raft does not run yet) until it has the same entries again; and one that finds one in a sealed segment while it runs
+//! mends it and goes on. Nothing is cut off, and nothing bad is handed on: every batch is checked when it is read.
+//!
+//! - Peers are those that the log's memberships name, as far as they could be read, and those that are configured.
+//! - What a peer sends is held against what is known (`judge`), and what comes of it against the segment's own sums.
+//! - A node never votes twice in a term. Where the damage may hide a vote, every other voter is asked for its term: a
+//!   candidate that was promised a vote has its term, so the highest of them is at least that of anything promised. The
+//!   node then stands as having given its vote in that term to nobody. It waits until all of them have answered.
+//! - It waits for as long as it takes, and says what for: rot that every replica has is nobody's to repair (F4).
+//!
+//! A node that is alone in its group repairs nothing: its log does not open, and the error says where.
+
+mod judge;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use engine::event::{Payload, Record};
+use engine::log::Lsn;
+use openraft::async_runtime::WatchReceiver;
+use openraft::impls::leader_id_std::LeaderId;
+use openraft::type_config::TypeConfigExt;
+use segments::{Disk, Fill, Frame, Gap, Kind, Mended, Options, Repair};
+
+use crate::codec;
+use crate::error::OpenError;
+use crate::group::Group;
+use crate::log_actor::Command;
+use crate::log_store::{LogStore, Opened, Recovered, Shared};
+use crate::message::{Answer, Fetched, Request};
+use crate::network;
+use crate::transport::{Peer, Transport};
+use crate::types::{Membership, Runtime, Types, Vote, index_of, lsn_of};
+
+/// How long a peer may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two rounds of asking.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Between two attempts to repair a segment that nobody could help with.
+const PAUSE_AFTER_A_FAILURE: Duration = Duration::from_secs(2);
+
+/// Rounds between two lines in the log that say what is waited for.
+const ROUNDS_A_LINE: u64 = 20;
+
+/// Repairs in one opening of a log, at most: one that needs more is beyond this.
+const REPAIRS_MAX: usize = 1024;
+
+/// Bytes fetched for one gap, at most: what a segment can hold.
+const GAP_BYTES_MAX: usize = segments::SEGMENT_SIZE_MAX as usize;
+
+/// How many repairs there were since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// Begun.
+    pub begun: u64,
+    /// Of these, ended with a segment that is whole.
+    pub done: u64,
+    /// Ended without: nobody could help, or it cannot be helped.
+    pub failed: u64,
+}
+
+/// Who can be asked, and what was asked so far.
+pub(crate) struct Mender {
+    node: u64,
+    transport: Arc<dyn Transport>,
+    seeds: Vec<Peer>,
+    known: Mutex<Known>,
+    begun: AtomicU64,
+    done: AtomicU64,
+    failed: AtomicU64,
+    /// One segment at a time.
+    pub(crate) turn: tokio::sync::Mutex<()>,
+}
+
+/// What the newest memberships say.
+#[derive(Default)]
+struct Known {
+    peers: BTreeMap<u64, Peer>,
+    voters: BTreeSet<u64>,
+}
+
+impl Mender {
+    pub(crate) fn new(node: u64, transport: Arc<dyn Transport>, seeds: Vec<Peer>) -> Arc<Mender> {
+        Arc::new(Mender {
+            node,
+            transport,
+            seeds,
+            known: Mutex::default(),
+            begun: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            turn: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A membership was found in the log, newer than those before.
+    pub(crate) fn note(&self, membership: &Membership) {
+        let mut known = self.known();
+        known.voters = membership.voter_ids().collect();
+        known.peers =
+            membership.nodes().map(|(node, member)| (*node, network::peer(*node, member))).collect();
+    }
+
+    /// A frame of the log, as it is opened.
+    pub(crate) fn look(&self, frame: &Frame<'_>) {
+        // The tag of a membership; few records are looked at further.
+        if frame.kind == Kind::Entry
+            && frame.payload.first() == Some(&2)
+            && let Ok(Record { payload: Payload::Membership(bytes), .. }) = Record::decode(frame.payload)
+            && let Ok(membership) = codec::decode_membership(&bytes)
+        {
+            self.note(&membership);
+        }
+    }
+
+    /// The other nodes that can be asked.
+    fn peers(&self) -> Vec<Peer> {
+        let known = self.known();
+        let mut peers = known.peers.clone();
+        for seed in &self.seeds {
+            peers.entry(seed.node).or_insert_with(|| seed.clone());
+        }
+        peers.into_values().filter(|peer| peer.node != self.node && !peer.address.is_empty()).collect()
+    }
+
+    /// Whether this node is one of several.
+    pub(crate) fn has_peers(&self) -> bool {
+        !self.peers().is_empty()
+    }
+
+    pub(crate) fn repairs(&self) -> Repairs {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Repairs { begun: count(&self.begun), done: count(&self.done), failed: count(&self.failed) }
+    }
+
+    pub(crate) fn begin(&self, segment: u64, why: &dyn std::fmt::Display) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(segment, %why, "the log is damaged: what is missing is asked of the other nodes");
+    }
+
+    pub(crate) fn end(&self, segment: u64, mended: Result<Mended, &str>) {
+        match mended {
+            Ok(Mended { exact, bytes }) => {
+                self.done.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(
+                    segment,
+                    exact,
+                    bytes,
+                    "a damaged segment has been repaired from the other nodes"
+                );
+            }
+            Err(why) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(segment, why, "a damaged segment is not repaired");
+            }
+        }
+    }
+
+    /// One request to one peer.
+    async fn fetch(&self, peer: &Peer, from: Lsn, to: Lsn) -> Result<Fetched, String> {
+        match network::ask(&*self.transport, peer, &Request::Fetch { from, to }, PATIENCE).await {
+            Ok(Answer::Fetched(fetched)) => Ok(fetched),
+            Ok(Answer::Refused(why)) => Err(format!("node {}: {why}", peer.node)),
+            Ok(_) => Err(format!("node {} answers another question", peer.node)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Everything from one peer that `gap` has to be held against.
+    async fn fetch_all(&self, peer: &Peer, gap: &Gap) -> Result<Fetched, String> {
+        let (from, to) = judge::range(gap);
+        let mut all = self.fetch(peer, from, to).await?;
+        let mut bytes = 0;
+        while let Some((last, _, _)) = all.entries.last()
+            && *last < to
+        {
+            bytes += all.entries.iter().map(|(_, _, payload)| payload.len()).sum::<usize>();
+            if bytes > GAP_BYTES_MAX {
+                return Err(format!("node {} sends more than a segment holds", peer.node));
+            }
+            let mut more = self.fetch(peer, last.next(), to).await?;
+            if more.entries.is_empty() {
+                break;
+            }
+            all.committed = more.committed;
+            all.entries.append(&mut more.entries);
+        }
+        Ok(all)
+    }
+
+    /// What fills a gap, from the first peer that can say so.
+    async fn fill(&self, gap: &Gap) -> Result<Fill, String> {
+        let mut why = String::from("there is nobody to ask");
+        for peer in self.peers() {
+            let judged = match self.fetch_all(&peer, gap).await {
+                Ok(fetched) => judge::judge(gap, fetched).map_err(|why| format!("node {}: {why}", peer.node)),
+                Err(why) => Err(why),
+            };
+            match judged {
+                Ok(fill) => return Ok(fill),
+                Err(said) => why = said,
+            }
+        }
+        Err(why)
+    }
+
+    /// One attempt to fill all gaps.
+    pub(crate) async fn fills(&self, gaps: &[Gap]) -> Result<Vec<Fill>, String> {
+        let mut fills = Vec::with_capacity(gaps.len());
+        for gap in gaps {
+            let fill = self.fill(gap).await;
+            fills.push(fill.map_err(|why| format!("records {} to {}: {why}", gap.tip.next(), gap.until))?);
+        }
+        Ok(fills)
+    }
+
+    /// A vote of a term at least as high as that of any vote this node may have given; all other voters have been asked
+    /// for theirs.
+    async fn vote(&self) -> Result<Vote, String> {
+        let mut term = 0;
+        let mut answered = BTreeSet::from([self.node]);
+        let mut voters = self.known().voters.clone();
+        for peer in self.peers() {
+            // Those who cannot be reached are missed below, if they vote.
+            let Ok(fetched) = self.fetch(&peer, Lsn(1), Lsn(1)).await else { continue };
+            term = term.max(fetched.vote.leader_id.term);
+            answered.insert(peer.node);
+            if let Ok(membership) = codec::decode_membership(&fetched.members) {
+                voters.extend(membership.voter_ids());
+                let mut known = self.known();
+                for (node, member) in membership.nodes() {
+                    known.peers.entry(*node).or_insert_with(|| network::peer(*node, member));
+                }
+            }
+        }
+        match voters.difference(&answered).next() {
+            None if answered.len() > 1 => Ok(nobody(term)),
+            None => Err("a vote may be lost, and nobody says in which term".into()),
+            Some(node) => Err(format!("a vote may be lost, and node {node} has not said its term")),
+        }
+    }
+}
+
+/// A vote in `term` that nobody gets.
+fn nobody(term: u64) -> Vote {
+    Vote { leader_id: LeaderId { term, voted_for: 0 }, committed: false }
+}
+
+/// Opens the log on `disk`; what is damaged is repaired first, if there are other nodes. Waits for them.
+///
+/// # Errors
+/// [`OpenError`]: the log of a node that is alone is damaged, or it cannot be repaired.
+pub(crate) async fn open<D: Disk, R: Runtime>(
+    mut disk: D,
+    options: &Options,
+    mender: &Mender,
+) -> Result<Opened<D>, OpenError> {
+    let mut repairs = 0;
+    loop {
+        let (error, given) = match Recovered::open(disk, options, mender) {
+            Ok(opened) => return Ok(opened),
+            Err(failed) => failed,
+        };
+        let damaged = match &error {
+            OpenError::Log(error) => error.damaged().filter(|segment| *segment > 0),
+            _ => None,
+        };
+        let (Some(segment), Some(given)) = (damaged, given) else { return Err(error) };
+        if !mender.has_peers() || repairs == REPAIRS_MAX {
+            return Err(error);
+        }
+        repairs += 1;
+        disk = given;
+        mender.begin(segment, &error);
+        let mended = mend::<D, R>(&mut disk, options, mender, segment).await;
+        mender.end(segment, mended.as_ref().copied().map_err(String::as_str));
+        // A later attempt may do better only if something else changes: an operator, or the disk.
+        if let Err(why) = mended {
+            return Err(OpenError::Io(io::Error::other(format!("{error}; {why}"))));
+        }
+    }
+}
+
+/// Repairs one segment of a log that is not open.
+async fn mend<D: Disk, R: Runtime>(
+    disk: &mut D,
+    options: &Options,
+    mender: &Mender,
+    segment: u64,
+) -> Result<Mended, String> {
+    let repair = Repair::examine(disk, options, segment).map_err(|error| error.to_string())?;
+    let mut rounds = 0;
+    loop {
+        let ready = async {
+            let fills = mender.fills(repair.gaps()).await?;
+            let vote = if repair.hides_a_vote(&fills) { Some(mender.vote().await?) } else { None };
+            Ok::<_, String>((fills, vote))
+        };
+        match ready.await {
+            Ok((fills, vote)) => {
+                let bytes = vote.map(|vote| (vote.leader_id.term, codec::encode_vote(&vote)));
+                let vote = bytes.as_ref().map(|(term, bytes)| (*term, &bytes[..]));
+                return repair.mend(disk, &fills, vote).map_err(|error| error.to_string());
+            }
+            Err(why) if rounds % ROUNDS_A_LINE == 0 => {
+                tracing::error!(
+                    segment,
+                    why,
+                    "this node takes no part in the group until its log is repaired"
+                );
+            }
+            Err(_) => {}
+        }
+        rounds += 1;
+        R::sleep(PAUSE).await;
+    }
+}
+
+/// Bytes of the log that are not what was written, met while it was read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Rot {
+    /// Number of the segment.
+    pub segment: u64,
+    /// It is sealed, so that it can be repaired while the node runs; otherwise at its next start.
+    pub sealed: bool,
+    /// What is wrong, for people.
+    pub what: String,
+}
+
+impl Rot {
+    /// The rot that an error is about, if it is.
+    pub fn of(error: &io::Error) -> Option<&Rot> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl<R: Runtime> Shared<R> {
+    /// Repairs a sealed segment with what peers hold: one attempt.
+    ///
+    /// # Errors
+    /// Why it was not repaired, for people.
+    pub(crate) async fn mend(&self, segment: u64, why: &str) -> Result<Mended, String> {
+        let gone = || String::from("the log has shut down");
+        let mender = &self.mender;
+        let _turn = mender.turn.lock().await;
+        mender.begin(segment, &why);
+        let attempt = async {
+            let (done, examined) = Types::<R>::oneshot();
+            self.send(Command::Examine { segment, done }, 0).await.map_err(|_| gone())?;
+            let repair = examined.await.map_err(|_| gone())??;
+            let fills = mender.fills(repair.gaps()).await?;
+            let (done, mended) = Types::<R>::oneshot();
+            self.send(Command::Mend { repair, fills, done }, 0).await.map_err(|_| gone())?;
+            mended.await.map_err(|_| gone())?
+        };
+        let mended = attempt.await;
+        mender.end(segment, mended.as_ref().copied().map_err(String::as_str));
+        mended
+    }
+
+    /// A read met rot: the repair begins, whoever read it.
+    pub(crate) fn found_rot(self: &Arc<Self>, error: &io::Error) {
+        if let Some(rot) = Rot::of(error).filter(|rot| rot.sealed && self.mender.has_peers()).cloned()
+            && let Ok(turn) = self.mender.turn.try_lock()
+        {
+            drop(turn);
+            let shared = self.clone();
+            drop(R::spawn(async move { drop(shared.mend(rot.segment, &rot.what).await) }));
+        }
+    }
+
+    /// Waits until the segment that `error` is about is whole again. An error that is about something else, and rot that
+    /// can be repaired only at a start, are returned: the node cannot go on.
+    pub(crate) async fn heal(&self, error: io::Error) -> io::Result<()> {
+        let rot = match Rot::of(&error) {
+            Some(rot) if rot.sealed && self.mender.has_peers() => rot.clone(),
+            _ => return Err(error),
+        };
+        while let Err(why) = self.mend(rot.segment, &rot.what).await {
+            if self.mailbox.is_closed() {
+                return Err(io::Error::other(why));
+            }
+            R::sleep(PAUSE_AFTER_A_FAILURE).await;
+        }
+        Ok(())
+    }
+}
+
+impl<R: Runtime> Group<R> {
+    /// Repairs a sealed segment that was found damaged with what the other nodes hold: one attempt. A segment that
+    /// is whole stays as it is.
+    ///
+    /// # Errors
+    /// Why it is not repaired, for people.
+    pub async fn mend(&self, segment: u64, why: &str) -> Result<Mended, String> {
+        if !self.shared.mender.has_peers() {
+            return Err("there are no other nodes to ask".into());
+        }
+        self.shared.mend(segment, why).await
+    }
+
+    /// Answers a node that repairs its log.
+    pub(crate) async fn give(&self, from: Lsn, to: Lsn) -> Answer {
+        let store = LogStore(self.shared.clone());
+        let entries = match (index_of(from), to.0) {
+            (Some(first), last) if from <= to => store.stored(first, last).await,
+            _ => Err(io::Error::other("positions that cannot be")),
+        };
+        let watch = self.raft.metrics();
+        let raft = watch.borrow_watched();
+        match entries {
+            Ok(entries) => Answer::Fetched(Fetched {
+                vote: raft.vote,
+                committed: raft.local_committed.map_or(Lsn::ZERO, |id| lsn_of(id.index)),
+                members: codec::encode_membership(raft.membership_config.membership()),
+                entries,
+            }),
+            Err(error) => Answer::Refused(error.to_string()),
+        }
+    }
+}
