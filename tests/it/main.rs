@@ -28,6 +28,7 @@ mod kills;
 mod log_on_lossy;
 mod lossyfs_itself;
 mod outsiders;
+mod rot;
 mod runbooks;
 mod scrub;
 mod seed;

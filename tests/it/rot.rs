@@ -1,0 +1,94 @@
+//! Rot in the logs of real nodes (F3, F4): one that rotted while it was away is repaired from the others before it takes
+//! part, and ends equal; what all have lost is skipped by nobody.
+
+use crate::load::Load;
+use crate::node::Process;
+use crate::tools;
+use crate::trio::{Group, number, text, until};
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+const BLOCK: usize = 4096;
+
+fn segment(group: &Group, node: u64, number: u64) -> PathBuf {
+    group.data(node).join("log").join(format!("{number:020}.seg"))
+}
+
+/// Numbers of the segments that were begun, in order.
+fn begun(group: &Group, node: u64) -> Vec<u64> {
+    let head = |path: &Path| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"FLKSEGMT"));
+    (1..1000).take_while(|number| head(&segment(group, node, *number))).collect()
+}
+
+/// Other bytes in a stretch of a file, which keeps its length all the time.
+fn rot(path: &Path, range: std::ops::Range<usize>) {
+    let mut bytes = std::fs::read(path).expect("it reads")[range.clone()].to_vec();
+    bytes.iter_mut().for_each(|byte| *byte ^= 0x5A);
+    let file = std::fs::OpenOptions::new().write(true).open(path).expect("it opens");
+    file.write_all_at(&bytes, range.start as u64).expect("it writes");
+}
+
+/// Where a batch in the middle of the batches of a segment stands.
+fn a_batch(path: &Path) -> usize {
+    let bytes = std::fs::read(path).expect("it reads");
+    let at = |block: &usize| bytes[*block..*block + 4] == *b"FLKB";
+    let batches: Vec<usize> = (BLOCK..bytes.len()).step_by(BLOCK).filter(at).collect();
+    batches[batches.len() / 2]
+}
+
+/// Three nodes with small segments, and submissions that all of them have.
+fn group_at_work() -> (Group, Vec<crate::load::Acked>) {
+    let group = Group::with(3, BTreeMap::new(), &[("FLK_SEGMENT_BYTES", "262144".to_owned())]);
+    let load = Load::start(group.nodes[&1].address, 6, &Arc::new(AtomicU64::new(0)));
+    load.wait_for(700);
+    let acked = load.end();
+    group.insist_equal();
+    (group, acked)
+}
+
+#[test]
+fn f3_a_node_that_rotted_while_it_was_away_is_repaired_before_it_takes_part() {
+    let (mut group, acked) = group_at_work();
+    group.nodes.remove(&3).expect("it runs").stop();
+    // Nothing is remembered but the log, so that all of it is read.
+    std::fs::remove_dir_all(group.data(3).join("proj")).expect("it is there");
+    let numbers = begun(&group, 3);
+    let (first, last) = (segment(&group, 3, 1), segment(&group, 3, *numbers.last().expect("some")));
+    assert!(numbers.len() > 2, "{numbers:?}");
+    let whole = std::fs::read(&first).expect("it reads");
+    let at = a_batch(&first);
+    rot(&first, at + 300..at + 340);
+    let at = a_batch(&last);
+    rot(&last, at..at + BLOCK);
+    group.start(3);
+    let page = group.nodes[&3].get("/metrics").text();
+    assert_eq!(number(&page, "flk_repairs_done_total"), 2, "{page}");
+    assert_eq!(number(&page, "flk_repairs_failed_total"), 0, "{page}");
+    assert!(std::fs::read(&first).expect("it reads") == whole, "the sealed segment is not what it was");
+    let said = group.nodes[&3].process.log();
+    assert!(said.contains("has been repaired from the other nodes"), "{said}");
+    group.insist_sound(&acked);
+}
+
+#[test]
+fn f4_what_all_nodes_have_lost_is_skipped_by_nobody() {
+    let (mut group, _) = group_at_work();
+    std::mem::take(&mut group.nodes).into_values().for_each(crate::node::Node::stop);
+    for node in 1..=3 {
+        std::fs::remove_dir_all(group.data(node).join("proj")).expect("it is there");
+        // At another place in each file, and the same records in all of them.
+        rot(&segment(&group, node, 1), 2 * BLOCK..40 * BLOCK);
+    }
+    let processes: Vec<Process> = (1..=3).map(|node| group.command(node).spawn()).collect();
+    for process in &processes {
+        until("it says what it waits for", || {
+            process.log().contains("takes no part in the group until its log is repaired")
+        });
+    }
+    drop(processes);
+    let said = tools::worm(&["verify", text(&group.data(1))]);
+    assert_eq!(said.code, Some(2), "nothing was made up: {}", said.all());
+}
