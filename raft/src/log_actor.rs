@@ -240,7 +240,11 @@ impl<D: Disk, R: Runtime> LogActor<D, R> {
             {
                 self.land();
             }
-            if self.flights.is_empty() || self.log.complete(wait)?.is_none() {
+            if self.flights.is_empty() {
+                // Everybody has been told: the time for what the log put off. One that has failed can still be read.
+                return if self.log.has_failed() { Ok(()) } else { self.log.complete(false).map(drop) };
+            }
+            if self.log.complete(wait)?.is_none() {
                 return Ok(());
             }
             wait = false;

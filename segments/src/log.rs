@@ -41,7 +41,7 @@ pub(crate) struct Active {
     pub file: FileId,
     /// Where the next batch goes.
     pub end: u64,
-    /// BLAKE3 of the bytes before `end`.
+    /// BLAKE3 of the bytes before `end`, but for those of the batch that is still to be hashed.
     pub hasher: blake3::Hasher,
     pub frames: u64,
 }
@@ -81,6 +81,9 @@ pub struct Log<D: Disk> {
     pub(crate) segment_bytes: u64,
     draft: Option<Draft>,
     flights: VecDeque<Flight>,
+    /// The last batch sent and its length: its bytes join the chain when there is time, at the latest before
+    /// anything changes its buffer or asks for the chain.
+    unhashed: Option<(Slot, usize)>,
     free: Vec<Slot>,
     depth: usize,
     slot_bytes: usize,
@@ -138,6 +141,7 @@ impl<D: Disk> Log<D> {
             segment_bytes,
             draft: None,
             flights: VecDeque::with_capacity(usize::from(depth)),
+            unhashed: None,
             free: (0..slots).rev().map(Slot).collect(),
             depth: usize::from(depth),
             slot_bytes,
@@ -302,6 +306,8 @@ impl<D: Disk> Log<D> {
     }
 
     fn take_slot(&mut self) -> Result<Slot, LogError> {
+        // It may be the buffer of the batch that is not hashed yet.
+        self.hash_last();
         while self.free.is_empty() {
             self.retire(true)?;
         }
@@ -324,6 +330,7 @@ impl<D: Disk> Log<D> {
             return Ok(self.flights.back().map_or(self.durable, |flight| flight.ticket()));
         };
         let bytes = draft.used.next_multiple_of(BLOCK);
+        self.hash_last();
         let header = Header {
             bytes: bytes as u32,
             used: draft.used as u32,
@@ -344,8 +351,7 @@ impl<D: Disk> Log<D> {
         self.disk
             .submit(draft.slot, self.active.file, self.active.end, bytes)
             .map_err(|error| self.fail(error))?;
-        // While the disk works.
-        self.active.hasher.update(&self.disk.buffer(draft.slot)[..bytes]);
+        self.unhashed = Some((draft.slot, bytes));
         self.active.end += bytes as u64;
         self.active.frames += u64::from(header.frames);
         self.next_batch += 1;
@@ -364,15 +370,26 @@ impl<D: Disk> Log<D> {
     pub fn complete(&mut self, wait: bool) -> Result<Option<Ticket>, LogError> {
         self.check_alive()?;
         self.poll_next();
-        let wait = wait && self.durable.batch == self.announced;
-        self.retire(wait)?;
         while self.retire(false)? {}
+        if self.durable.batch == self.announced {
+            // Nobody waits for news that are here already: the disk works, or those who were answered do.
+            self.hash_last();
+            self.retire(wait)?;
+            while self.retire(false)? {}
+        }
         self.seal_committed()?;
         if self.durable.batch == self.announced {
             return Ok(None);
         }
         self.announced = self.durable.batch;
         Ok(Some(self.durable))
+    }
+
+    /// Adds the last batch sent to the chain, if that was put off: hashing it may take as long as writing it.
+    pub(crate) fn hash_last(&mut self) {
+        if let Some((slot, bytes)) = self.unhashed.take() {
+            self.active.hasher.update(&self.disk.buffer(slot)[..bytes]);
+        }
     }
 
     /// Takes note of the oldest batch in flight if it has landed, or, with `wait`, once it has.

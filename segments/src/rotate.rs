@@ -219,6 +219,7 @@ impl<D: Disk> Log<D> {
 
     /// Hashes the zeros between the last batch and the footer, and returns the segment's digest.
     fn finish_hash(&mut self) -> Digest {
+        self.hash_last();
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut rest = self.active.room();
         while rest > 0 {

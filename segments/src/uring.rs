@@ -4,7 +4,7 @@
 //!   caller. If a ring breaks with writes in flight, its buffers are leaked, never freed.
 //! - Every completion is read. A short write breaks the link, so its sync arrives cancelled (-125); both are
 //!   failures, and a batch counts only when its write was whole and its sync returned 0.
-//! - A small batch that is alone goes by `pwrite` and `fdatasync`: the ring would only add the wake-up of the
+//! - A batch that is alone and not huge goes by `pwrite` and `fdatasync`: the ring would only add the wake-up of the
 //!   kernel's worker that syncs for it.
 //! - The ring starts disabled and is enabled by the first submission: only that thread may use it from then on.
 
@@ -23,9 +23,9 @@ use crate::files::{Files, short_write};
 /// Marks the completion of a sync; the low bits are the slot.
 const SYNC: u64 = 1 << 32;
 
-/// Batches up to this size are written by the caller itself when nothing is in flight, bytes. Behind a larger one
-/// there is hashing to do while the disk works.
-const ALONE_MAX: usize = 16 << 10;
+/// Batches up to this size are written by the caller itself when nothing is in flight, bytes. Only behind a larger one
+/// is there so much hashing to do while the disk works that it pays for the worker's wake-up.
+const ALONE_MAX: usize = 512 << 10;
 
 /// io_uring.
 pub struct UringDisk {
