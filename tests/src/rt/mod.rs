@@ -360,6 +360,7 @@ mod tests {
                 seen.lock().unwrap().push((owner, now()));
             });
         }
+        run(5, || false);
         pause(Owner(1));
         run(50, || false);
         assert_eq!(*seen.lock().unwrap(), [(2, 10)]);
