@@ -21,16 +21,16 @@ pub fn read(record: &[u8]) -> Option<(Vec<u64>, usize)> {
                 voters.insert(reader.u64("voter")?);
             }
         }
-        let mut members = Vec::new();
+        let mut members = voters.clone();
         for _ in 0..reader.u8("count")? {
-            members.push(reader.u64("member")?);
+            members.insert(reader.u64("member")?);
             reader.bytes16(ADDRESS_MAX, "address")?;
             if first & INCARNATIONS != 0 {
                 reader.u64("incarnation")?;
             }
         }
         reader.end()?;
-        Ok((members, voters.len()))
+        Ok((members.into_iter().collect(), voters.len()))
     };
     read().ok()
 }

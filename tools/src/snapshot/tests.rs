@@ -126,8 +126,8 @@ fn nothing_is_overwritten_and_no_name_used_twice() {
     for member in [false, true] {
         assert_eq!(restored(root, "node", 2, member).unwrap_err().exit, Exit::Failed);
     }
-    // The node it was saved from is in the log by its name.
-    let fault = restored(root, "new", 1, true).unwrap_err();
+    // The log's voter is in it by its name.
+    let fault = restored(root, "new", 7, true).unwrap_err();
     assert!(fault.why.contains("mentions a node of that name"), "{}", fault.why);
     assert!(!root.join("new").join("identity").exists());
     // Keys may be there before.
