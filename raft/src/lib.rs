@@ -42,9 +42,9 @@ pub use machine::{Machine, Standing};
 pub use members::MemberStanding;
 pub use message::MESSAGE_MAX;
 pub use metrics::{Metrics, Role, SYNC_EDGES_US, SyncHistogram};
-pub use survivor::{Survived, survive};
 pub use pending::Pending;
 pub use repair::{Repairs, Rot};
+pub use survivor::{Survived, survive};
 pub use transport::{Alone, Peer, Transport, Unreached};
 pub use types::{Member, Runtime, Tokio};
 

@@ -52,7 +52,7 @@ fn what_is_saved_verifies_and_is_restored_with_every_record() {
     assert_eq!(report.exit, Exit::Ok, "{:?}", report.checks);
     assert_eq!(report.data["replay"]["digest"], world.ledger.digest().to_string().as_str());
     for (to, member) in [("alone", false), ("member", true)] {
-        let report = restored(root, to, 7, member).unwrap();
+        let report = restored(root, to, 9, member).unwrap();
         assert_eq!(report.exit, Exit::Ok, "{:?}", report.checks);
         let (before, after) = (replayed(&root.join("node")), replayed(&root.join(to)));
         assert_eq!(after["root"], before["root"]);
@@ -64,7 +64,7 @@ fn what_is_saved_verifies_and_is_restored_with_every_record() {
         let identity = std::fs::read_to_string(root.join(to).join("identity")).unwrap();
         assert_eq!(identity.contains(&"06".repeat(16)), member, "{identity}");
         assert!(
-            identity.contains("node = 7\n") && identity.contains(&format!("joined = {member}\n")),
+            identity.contains("node = 9\n") && identity.contains(&format!("joined = {member}\n")),
             "{identity}"
         );
     }
