@@ -146,7 +146,7 @@ impl Home {
 /// Reads a signed checkpoint.
 ///
 /// # Errors
-/// The file cannot be read or is none.
+/// The file cannot be read or is none; [`Exit::Missing`] where it was torn by a power loss.
 pub fn read_checkpoint(path: &Path) -> Result<(Vec<u8>, Signed), Fault> {
     let bytes = std::fs::read(path).map_err(|error| {
         let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::Missing } else { Exit::Failed };
@@ -160,6 +160,16 @@ pub fn read_checkpoint(path: &Path) -> Result<(Vec<u8>, Signed), Fault> {
     })?;
     if bytes.len() > NOTE_MAX {
         return Err(Fault::read(path, "too long for a checkpoint").exit(Exit::Tampered));
+    }
+    // A note is text. It is written without a sync, so a power loss may leave nothing of it, or blocks of zeros.
+    if bytes.is_empty() || bytes.contains(&0) {
+        return Err(Fault::new(
+            "this checkpoint is torn",
+            path.display(),
+            "its bytes never reached the disk",
+            "start the node, which writes it again from the log; or restore it from a copy",
+        )
+        .exit(Exit::Missing));
     }
     let signed = Signed::parse(&bytes).map_err(|error| {
         Fault::new(

@@ -225,8 +225,8 @@ impl Run<'_> {
         }
         match read_checkpoint(&path) {
             Ok((_, signed)) => Ok(Some(signed)),
-            Err(fault) if fault.exit == Exit::Tampered => {
-                self.fail("checkpoint", Exit::Tampered, format!("{}: {}", fault.place, fault.why));
+            Err(fault) if matches!(fault.exit, Exit::Tampered | Exit::Missing) => {
+                self.fail("checkpoint", fault.exit, format!("{}: {}", fault.place, fault.why));
                 Ok(None)
             }
             Err(fault) => Err(fault),
