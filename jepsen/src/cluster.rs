@@ -127,6 +127,12 @@ impl Host {
         Client::new(http(self.number), patience)
     }
 
+    /// A number without labels on its node's page of metrics, if it answers.
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        let page = self.client(Duration::from_secs(1)).get("/metrics").ok()?.text();
+        page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
     /// Whether its node takes submissions.
     pub fn ready(&self) -> bool {
         self.client(Duration::from_secs(1)).get("/readyz").is_ok_and(|answer| answer.status == 200)
@@ -270,6 +276,7 @@ impl Cluster {
         set("FLK_SNAPSHOT_RECORDS", "2000".to_owned());
         set("FLK_ATTEST_IDLE_MS", "100".to_owned());
         set("FLK_SCRUB_EVERY_MS", "2000".to_owned());
+        set("FLK_SCRUB_BYTES_PER_S", (64 << 20).to_string());
         // Only a group that is not there yet is founded; with an empty disk the founder must not found another.
         if self.founded.load(Ordering::SeqCst) {
             let others = self.hosts.iter().filter(|other| other.number != number);

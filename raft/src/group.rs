@@ -23,7 +23,7 @@ use engine::log::Lsn;
 use openraft::async_runtime::{WatchReceiver, watch::RecvError};
 use openraft::errors::{InitializeError, LinearizableReadError, RaftError};
 use openraft::impls::OneshotResponder;
-use openraft::{Raft, ReadPolicy, ServerState};
+use openraft::{Instant as _, Raft, ReadPolicy, ServerState};
 use segments::{Disk, FRAME_HEADER};
 use tokio::sync::Semaphore;
 
@@ -34,7 +34,7 @@ use crate::log_store::{LogStore, Shared};
 use crate::machine::Machine;
 use crate::mailbox::Bound;
 use crate::message::{Answer, Request};
-use crate::metrics::{Metrics, Role};
+use crate::metrics::{ALONE_AFTER, Metrics, Role};
 use crate::network::{self, Network};
 use crate::pending::Pending;
 use crate::repair::{self, Mender};
@@ -385,6 +385,9 @@ impl<R: Runtime> Group<R> {
                 ServerState::Shutdown => Role::Stopped,
             },
             term: raft.current_term,
+            alone: raft.state == ServerState::Leader
+                && raft.membership_config.membership().voter_ids().count() > 1
+                && raft.last_quorum_acked.as_ref().is_none_or(|at| at.elapsed() > ALONE_AFTER),
             leader: raft.current_leader,
             last: lsn(raft.last_log_index),
             durable: progress.durable(),

@@ -41,7 +41,7 @@ pub use log_actor::LogActor;
 pub use machine::{Machine, Standing};
 pub use members::MemberStanding;
 pub use message::MESSAGE_MAX;
-pub use metrics::{Metrics, Role, SYNC_EDGES_US, SyncHistogram};
+pub use metrics::{ALONE_AFTER, Metrics, Role, SYNC_EDGES_US, SyncHistogram};
 pub use pending::Pending;
 pub use repair::{Repairs, Rot};
 pub use survivor::{Survived, survive};

@@ -31,6 +31,9 @@ impl std::fmt::Display for Role {
     }
 }
 
+/// How long a quorum may be silent before its leader counts as alone: a follower would have stood for election by then.
+pub const ALONE_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A view of one node, taken at one moment. Positions are [`Lsn::ZERO`] where there is none yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
@@ -40,6 +43,9 @@ pub struct Metrics {
     pub role: Role,
     /// Its term.
     pub term: u64,
+    /// It is the leader of several, and no quorum has answered it for [`ALONE_AFTER`]: another one may lead, and what it is
+    /// given is not agreed.
+    pub alone: bool,
     /// Who leads, if known.
     pub leader: Option<u64>,
     /// The last entry in its log, durable or not.

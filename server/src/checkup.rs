@@ -33,6 +33,7 @@ pub fn own(node: &Node) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "format": format!("{:016x}", me.limits),
         "role": log.role.to_string(),
+        "alone": log.alone,
         "term": log.term,
         "leader": log.leader,
         "last": log.last.0,
@@ -53,6 +54,7 @@ pub fn own(node: &Node) -> Value {
             let (ends, refused) = peers.certificates.state();
             json!({"ends_s": ends, "refused": refused})
         }),
+        "repairs": {"begun": log.repairs.begun, "done": log.repairs.done, "failed": log.repairs.failed},
         "damaged_segments": node.fold.damages.first().map_or(0, |(_, count)| count),
         "diverged": node.fold.diverged().is_some(),
         "draining": node.draining.load(Ordering::Relaxed),

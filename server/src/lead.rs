@@ -1,9 +1,11 @@
 //! What a node does when it begins to lead its group, and when it ceases.
 //!
-//! A new leader first makes sure that it has everything that was agreed before it (ReadIndex); then it stamps no
+//! A new leader first makes sure that it has everything that was agreed before it (ReadIndex) and knows a quorum's time; then it stamps no
 //! submission earlier than what the log holds, brings the logged tenants to what is configured here, and
 //! only then takes submissions. A group of one goes through the same steps at its start.
 
+use crate::clock::Clock as _;
+use crate::group_time;
 use crate::node::{Node, StartError};
 use crate::tenants::reconcile;
 use raft::{Batch, Member, ProposeError, ReadError};
@@ -38,9 +40,15 @@ impl Node {
             }
             tokio::time::sleep(PAUSE).await;
         }
+        while self.has_peers() && !group_time::ask(self).await {
+            if self.group.leads() != Some(term) {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
         let log_time_ms = self.fold.core().ledger.log_time_ms();
         self.queue.not_before(log_time_ms);
-        let now_ms = self.clock.wall_ms().max(log_time_ms);
+        let now_ms = self.time.wall_ms().max(log_time_ms);
         let events = reconcile(&self.config, &self.fold.core().ledger, &self.fold.terms.kek, now_ms)?;
         for events in events.chunks(SETTINGS_A_RECORD) {
             let batch = Batch { events: Arc::new(events.to_vec()), local: None };

@@ -14,6 +14,7 @@ pub mod decision;
 pub mod disk;
 pub mod door;
 pub mod fold;
+mod group_time;
 pub mod http;
 pub mod identity;
 pub mod index;

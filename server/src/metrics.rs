@@ -65,6 +65,7 @@ pub struct Metrics {
     pub disk_hand_overs: IntCounterVec,
     pub certificates_refused: IntGauge,
     pub certificate_ends: IntGauge,
+    pub clock_ahead: IntGauge,
     pub peers_refused: IntCounterVec,
     pub forwarded: IntCounter,
     pub seed_bytes: IntCounter,
@@ -224,6 +225,10 @@ impl Metrics {
             certificates_refused: gauge(
                 "flk_certificates_refused",
                 "1 while newer certificate files cannot be used and the old ones stay in force.",
+            ),
+            clock_ahead: gauge(
+                "flk_clock_ahead_seconds",
+                "By how much this node's clock is ahead of its group's, where it is not believed for that; else 0.",
             ),
             certificate_ends: gauge(
                 "flk_certificate_end_timestamp_seconds",
@@ -424,8 +429,9 @@ fn log_section(out: &mut String, log: &raft::Metrics, full: bool) {
 /// The group as this node sees it. L1: a membership names at most 64 nodes.
 fn group_section(out: &mut String, log: &raft::Metrics, members: &[raft::MemberStanding]) {
     info(out, "flk_raft_role_info", "What this node is in its group.", "role", &log.role.to_string());
-    let leads = log.role == raft::Role::Leader;
-    single(out, "flk_raft_leads", "gauge", "1 while this node leads its group.", u8::from(leads));
+    let leads = log.role == raft::Role::Leader && !log.alone;
+    let help = "1 while this node leads its group and a quorum answers it.";
+    single(out, "flk_raft_leads", "gauge", help, u8::from(leads));
     single(out, "flk_raft_leader_id", "gauge", "The node that leads, 0 if unknown.", log.leader.unwrap_or(0));
     single(out, "flk_raft_members", "gauge", "Nodes in the group, learners included.", members.len());
     let behind = log.committed.0.saturating_sub(log.applied.0);

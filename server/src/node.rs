@@ -7,6 +7,7 @@ use crate::decision::{Decided, Decision, Settled, Source, make};
 use crate::disk::Disk;
 use crate::door::Door;
 use crate::fold::{Fold, Outset, Shared, Terms};
+use crate::group_time::GroupTime;
 use crate::http::Slots;
 use crate::http::refusal::{Problem, Refusal};
 use crate::identity::{self, Birth, Held, IdentityError};
@@ -93,6 +94,8 @@ pub struct Node {
     /// The term in which it led when it was open, as the only voter of its group does.
     pub(crate) led: Option<u64>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// What submissions are stamped with.
+    pub(crate) time: Arc<GroupTime>,
     /// What this node says to others.
     pub hello: Hello,
     /// The way to others; `None` in a group of one that nobody may join.
@@ -130,7 +133,8 @@ impl Node {
         )
         .map_err(StartError::Thread)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let queue = Arc::new(Queue::new(config.queue_bytes, start.ledger.log_time_ms(), clock.clone()));
+        let time = Arc::new(GroupTime::new(clock.clone()));
+        let queue = Arc::new(Queue::new(config.queue_bytes, start.ledger.log_time_ms(), time.clone()));
         let door = Arc::new(Door::new(config.multi_tenant, queue.clone(), clock.clone(), metrics.clone()));
         let noted = start.marks.published.as_ref().map_or(0, |published| published.size);
         let outset = Outset { ledger: start.ledger, standing: start.standing, noted };
@@ -185,6 +189,7 @@ impl Node {
             leading: AtomicBool::new(false),
             led,
             clock,
+            time,
             hello,
             peers,
             _held: held,
@@ -298,6 +303,9 @@ impl Node {
     fn group_check(&self, log: &LogMetrics) -> Check {
         let (role, term) = (log.role, log.term);
         let detail = match log.leader {
+            Some(leader) if leader == log.node && log.alone => {
+                format!("{role} in term {term}, and no quorum answers it: nothing is agreed")
+            }
             Some(leader) if leader == log.node && self.leads() => format!("{role} in term {term}"),
             Some(leader) if leader == log.node => format!("{role} in term {term}, not yet at work"),
             Some(leader) => {
@@ -310,7 +318,7 @@ impl Node {
             None => format!("{role} in term {term}, nobody leads"),
         };
         let elsewhere = log.leader.is_some_and(|leader| leader != log.node) && self.has_peers();
-        Check { ok: self.leads() || elsewhere, name: "group", detail }
+        Check { ok: (self.leads() && !log.alone) || elsewhere, name: "group", detail }
     }
 
     /// Turns a decision into the bytes a client gets.

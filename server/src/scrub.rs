@@ -1,5 +1,8 @@
 //! The scrubber: reads sealed segments again and again, slowly, and compares them with their own sums.
 //!
+//! In a group, what is damaged is repaired from the other nodes at once, while the node runs (`raft`). A node that is
+//! alone names it.
+//!
 //! Rot in a record that nobody asks for would otherwise be met when it is needed: at a replay, by an auditor, or when
 //! the last good copy is gone. What is damaged is named, and while anything is, this node takes no submissions: a
 //! history with a hole must not grow. Reads go on. A segment that has been restored is found whole by the next pass, and
@@ -18,6 +21,11 @@ use std::time::{Duration, Instant};
 
 /// How often a log without a sealed segment is looked at.
 const EMPTY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Between two passes while something is damaged: somebody may be able to help now.
+const DAMAGED_PAUSE: Duration = Duration::from_secs(5);
+/// Between two looks whether a repair has ended.
+const REPAIR_LOOK: Duration = Duration::from_millis(20);
 
 /// What is known to be damaged. Empty until a scrubber has found something.
 #[derive(Debug, Default)]
@@ -56,7 +64,7 @@ impl Damages {
                         lsn = lsn.0,
                         expected,
                         found,
-                        "a sealed segment is damaged: submissions are refused until it has been restored from a copy"
+                        "a sealed segment is damaged: submissions are refused until it is whole again"
                     );
                 }
                 found.insert(number, damage);
@@ -76,6 +84,9 @@ pub struct Terms {
     /// A pass begins at most this often.
     pub every: Duration,
 }
+
+/// Begins to repair a segment; says at its end whether it has been.
+pub type Mend = Box<dyn Fn(&Damage) -> tokio::task::JoinHandle<bool> + Send>;
 
 #[derive(Default)]
 struct Bell {
@@ -107,6 +118,7 @@ impl Scrubber {
         terms: Terms,
         sealed: impl Fn() -> u64 + Send + 'static,
         damages: impl AsRef<Damages> + Send + 'static,
+        mend: Mend,
         metrics: Arc<Metrics>,
     ) -> io::Result<Scrubber> {
         let bell = Arc::new(Bell::default());
@@ -116,17 +128,32 @@ impl Scrubber {
             loop {
                 let begun = Instant::now();
                 let last = sealed();
-                for number in 1..=last {
-                    let mut pace = |bytes| pace(&theirs, terms.bytes_per_s, bytes, &metrics);
-                    let Ok(damage) = check(&terms.dir, number, &mut pace) else { return };
+                let note = |number, damage| {
                     let damaged = damages.as_ref().note(number, damage);
                     metrics.scrub_damage.set(i64::try_from(damaged).unwrap_or(i64::MAX));
+                };
+                for number in 1..=last {
+                    let mut pace = |bytes| pace(&theirs, terms.bytes_per_s, bytes, &metrics);
+                    let Ok(mut damage) = check(&terms.dir, number, &mut pace) else { return };
+                    if let Some(found) = &damage {
+                        note(number, damage.clone());
+                        match repaired(&theirs, mend(found)) {
+                            Ok(false) => {}
+                            Ok(true) => match check(&terms.dir, number, &mut pace) {
+                                Ok(checked) => damage = checked,
+                                Err(Ended) => return,
+                            },
+                            Err(Ended) => return,
+                        }
+                    }
+                    note(number, damage);
                 }
                 let rest = if last == 0 {
                     EMPTY_PAUSE
                 } else {
                     metrics.scrub_passes.inc();
-                    terms.every.saturating_sub(begun.elapsed())
+                    let rest = terms.every.saturating_sub(begun.elapsed());
+                    if damages.as_ref().any() { rest.min(DAMAGED_PAUSE) } else { rest }
                 };
                 if theirs.wait(rest) {
                     return;
@@ -150,6 +177,17 @@ impl Drop for Scrubber {
 
 /// The end has come in the middle of a check.
 struct Ended;
+
+/// Waits for a repair. Whether the segment has been repaired.
+fn repaired(bell: &Bell, mending: tokio::task::JoinHandle<bool>) -> Result<bool, Ended> {
+    while !mending.is_finished() {
+        if bell.wait(REPAIR_LOOK) {
+            return Err(Ended);
+        }
+    }
+    // It has ended, so this does not wait; one that panicked has repaired nothing.
+    Ok(futures_util::FutureExt::now_or_never(mending).is_some_and(|ended| ended.unwrap_or(false)))
+}
 
 /// Waits until so many more bytes may be read.
 fn pace(bell: &Bell, bytes_per_s: u64, bytes: usize, metrics: &Metrics) -> io::Result<()> {

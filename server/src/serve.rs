@@ -6,7 +6,7 @@ use crate::peers::certificates;
 use crate::peers::given;
 use crate::scrub::{Scrubber, Terms};
 use crate::verdicts::Pool;
-use crate::{confirm, disk, lead, peers, proposer};
+use crate::{confirm, disk, group_time, lead, peers, proposer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -62,6 +62,7 @@ impl Running {
         let mut watchers = vec![tokio::spawn(disk::watch(node.clone()))];
         let peers = node.peers.as_ref().and_then(|way| {
             watchers.push(tokio::spawn(confirm::run(node.clone())));
+            watchers.push(tokio::spawn(group_time::watch(node.clone())));
             let (certificates, metrics) = (way.certificates.clone(), &node.metrics);
             let gauges = (metrics.certificates_refused.clone(), metrics.certificate_ends.clone());
             watchers.push(tokio::spawn(certificates::watch(certificates.clone(), gauges.0, gauges.1)));
@@ -168,7 +169,12 @@ fn scrubber(node: &Node) -> std::io::Result<Option<Scrubber>> {
         Terms { dir: config.log_path(), bytes_per_s: config.scrub_bytes_per_s, every: config.scrub_every };
     let group = node.group.clone();
     let sealed = move || group.metrics().sealed;
-    Scrubber::start(terms, sealed, node.fold.damages.clone(), node.metrics.clone()).map(Some)
+    let (group, runtime) = (node.group.clone(), tokio::runtime::Handle::current());
+    let mend = move |damage: &segments::Damage| {
+        let (group, segment, why) = (group.clone(), damage.segment, damage.to_string());
+        runtime.spawn(async move { group.mend(segment, &why).await.is_ok() })
+    };
+    Scrubber::start(terms, sealed, node.fold.damages.clone(), Box::new(mend), node.metrics.clone()).map(Some)
 }
 
 /// Attests and checkpoints at least every `attest.idle_ms` while there is anything new.

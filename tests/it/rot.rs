@@ -38,9 +38,14 @@ fn batches(path: &Path) -> Vec<usize> {
     (BLOCK..bytes.len()).step_by(BLOCK).filter(at).collect()
 }
 
-/// Three nodes with small segments, and submissions that all of them have.
+/// Three nodes with small segments, read again without pause, and submissions that all of them have.
 fn group_at_work() -> (Group, Vec<crate::load::Acked>) {
-    let group = Group::with(3, BTreeMap::new(), &[("FLK_SEGMENT_BYTES", "262144".to_owned())]);
+    let settings = [
+        ("FLK_SEGMENT_BYTES", "262144".to_owned()),
+        ("FLK_SCRUB_BYTES_PER_S", "1073741824".to_owned()),
+        ("FLK_SCRUB_EVERY_MS", "50".to_owned()),
+    ];
+    let group = Group::with(3, BTreeMap::new(), &settings);
     let load = Load::start(group.nodes[&1].address, 6, &Arc::new(AtomicU64::new(0)));
     load.wait_for(700);
     let acked = load.end();
@@ -73,6 +78,63 @@ fn f3_a_node_that_rotted_while_it_was_away_is_repaired_before_it_takes_part() {
     assert!(std::fs::read(&first).expect("it reads") == whole, "the sealed segment is not what it was");
     let said = group.nodes[&3].process.log();
     assert!(said.contains("has been repaired from the other nodes"), "{said}");
+    group.insist_sound(&acked);
+}
+
+#[test]
+fn f3_segments_that_were_cut_short_or_are_gone_are_made_again() {
+    let (mut group, acked) = group_at_work();
+    group.nodes.remove(&3).expect("it runs").stop();
+    std::fs::remove_dir_all(group.data(3).join("proj")).expect("it is there");
+    // Next to each other they could not be: each is known by its neighbours.
+    let (first, second) = (segment(&group, 3, 1), segment(&group, 3, 3));
+    assert!(begun(&group, 3).len() > 3);
+    let cut = std::fs::OpenOptions::new().write(true).open(&first).expect("it opens");
+    cut.set_len(10 * BLOCK as u64).expect("it is cut");
+    std::fs::remove_file(&second).expect("it is there");
+    group.start(3);
+    // Its votes and marks nobody else has, so one of them has got other bytes and says what it stands for.
+    let said = group.nodes[&3].process.log();
+    assert!(said.contains("\"exact\":false"), "{said}");
+    assert!(second.exists());
+    let copy = group.directory.path().join("copy");
+    for args in
+        [vec!["snapshot", "save", text(&group.data(3)), text(&copy)], vec!["snapshot", "verify", text(&copy)]]
+    {
+        let done = tools::flk(&args);
+        assert_eq!(done.code, Some(0), "{args:?}: {}", done.all());
+    }
+    group.insist_sound(&acked);
+}
+
+#[test]
+fn f3_rot_under_a_running_node_is_repaired_as_soon_as_somebody_can_help() {
+    let (mut group, acked) = group_at_work();
+    let first = segment(&group, 3, 1);
+    let whole = std::fs::read(&first).expect("it reads");
+    let at = batches(&first)[2];
+    let metric = |group: &Group, name: &str| number(&group.nodes[&3].get("/metrics").text(), name);
+
+    rot(&first, at + 300..at + 340);
+    until("it is repaired", || metric(&group, "flk_repairs_done_total") == 1);
+    until("it is seen to be whole", || metric(&group, "flk_scrub_damage") == 0);
+    assert!(std::fs::read(&first).expect("it reads") == whole, "the sealed segment is not what it was");
+
+    for node in [1, 2] {
+        group.nodes.remove(&node).expect("it runs").kill();
+    }
+    rot(&first, at + 300..at + 340);
+    until("nobody can help", || metric(&group, "flk_repairs_failed_total") > 0);
+    assert_eq!(metric(&group, "flk_scrub_damage"), 1);
+    let ready = group.nodes[&3].get("/readyz");
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("[-] segments:"), "{}", ready.text());
+    for node in [1, 2] {
+        let started = group.start_alive(node);
+        group.nodes.insert(node, started);
+    }
+    until("they can", || metric(&group, "flk_repairs_done_total") == 2);
+    assert!(std::fs::read(&first).expect("it reads") == whole, "the sealed segment is not what it was");
     group.insist_sound(&acked);
 }
 

@@ -253,6 +253,9 @@ fn lost_quorum() {
         group.nodes.remove(&node).expect("it runs").kill();
         std::fs::remove_dir_all(group.data(node)).expect("its disk is gone");
     }
+    // A leader without a quorum does not say for long that it leads.
+    until("nobody leads", || page.metric(&group, 1, "flk_raft_leads") == 0);
+    assert_eq!(group.nodes[&1].get("/readyz").status, 503);
     until("both are missed", || group.cluster(&["status"]).out.contains("2 of 3 voters are away"));
     page.run();
     let said = page.run();
@@ -280,9 +283,10 @@ fn rot() {
     let metric = |name: &str| number(&group.nodes[&3].get("/metrics").text(), name);
     until("a segment is sealed and read again", || metric("flk_scrub_bytes_total") >= 262_144);
     disk.order("rot data/log/00000000000000000001.seg 40000 16");
-    until("it is found", || metric("flk_scrub_damage") == 1);
+    until("it is found and repaired", || metric("flk_repairs_done_total") == 1);
+    until("nothing is damaged any more", || metric("flk_scrub_damage") == 0);
     let said = page.run();
-    assert!(said.contains("00000000000000000001.seg"), "{said}");
+    assert!(said.contains("repairs: 1 since its start"), "{said}");
     page.run_all();
     insist_all_present(&group.nodes[&2], &acked);
 }

@@ -72,7 +72,11 @@ pub const FAULTS: &[(Fault, &str, &str)] = &[
     (Fault::FsyncError, "fsync-error", "one fsync of one node's log fails, then the node is restarted"),
     (Fault::Slow, "slow-disk", "every fsync of one node takes long"),
     (Fault::Truncate, "truncate", "a file made from the log of a stopped node loses its end"),
-    (Fault::Rot, "rot", "bits of a sealed segment of one node flip, until a good copy is put back"),
+    (
+        Fault::Rot,
+        "rot",
+        "bits of a sealed segment of one node flip, until it has repaired itself from the others",
+    ),
     (Fault::Wipe, "wipe", "one node's disk is lost; refused under its name, replaced under a new one"),
     (Fault::Upgrade, "upgrade", "the nodes are drained, stopped and started one by one"),
     (Fault::Everything, "everything", "several of these at once"),

@@ -11,7 +11,6 @@ use super::refusal::{Problem, Refusal};
 use super::reply::{JSON, Reply};
 use crate::node::Node;
 use crate::peers::forward::{Ask, Kind};
-use engine::codec::hex;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
@@ -26,6 +25,8 @@ use tokio::time::Instant;
 const BODY_MAX: usize = 4096;
 /// How long a new node may take to answer a greeting; less than a request that was passed on may take.
 const GREETING_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a node that is added may take until it listens.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two greetings.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long another node may take to take over.
@@ -71,7 +72,7 @@ pub(super) async fn show(node: &Arc<Node>, headers: &HeaderMap) -> Result<Reply,
     // Without a leader that answers, what this node knows is better than nothing.
     let group = told.and_then(|reply| serde_json::from_slice(&reply.body).ok());
     let group = group.unwrap_or_else(|| group_of(node));
-    let document = json!({ "asked": asked(node), "group": group });
+    let document = json!({ "asked": crate::checkup::own(node), "group": group });
     Ok(Reply::new(200, JSON, format!("{document}\n")))
 }
 
@@ -102,7 +103,7 @@ pub(super) async fn drain(node: &Arc<Node>, headers: &HeaderMap) -> Result<Reply
         node.group.stand_back();
         node.group.hand_over(None, HAND_OVER_PATIENCE).await.map_err(refused)?;
     }
-    Ok(Reply::new(200, JSON, format!("{}\n", asked(node))))
+    Ok(Reply::new(200, JSON, format!("{}\n", crate::checkup::own(node))))
 }
 
 fn ask(body: Vec<u8>) -> Ask {
@@ -137,7 +138,7 @@ async fn add(node: &Arc<Node>, id: u64, address: String) -> Result<(), Problem> 
     }
     let peer = Peer { node: id, address: address.clone(), incarnation: 0 };
     // It may have been started a moment ago.
-    let end = Instant::now() + GREETING_PATIENCE;
+    let end = Instant::now() + START_PATIENCE;
     let hello = loop {
         match peers.wire.greet(&node.hello, &peer, GREETING_PATIENCE).await {
             Ok(hello) => break hello,
@@ -167,23 +168,6 @@ fn refused(error: MembersError) -> Problem {
     }
 }
 
-/// The node that was asked, as it sees itself.
-fn asked(node: &Node) -> Value {
-    let log = node.log_metrics();
-    json!({
-        "node": log.node,
-        "cluster": hex(&node.hello.cluster),
-        "role": log.role.to_string(),
-        "term": log.term,
-        "leader": log.leader,
-        "last": log.last.0,
-        "durable": log.durable.0,
-        "committed": log.committed.0,
-        "applied": log.applied.0,
-        "ready": node.checks().iter().all(|check| check.ok),
-    })
-}
-
 /// The group as this node sees it.
 fn group_of(node: &Node) -> Value {
     let log = node.log_metrics();
@@ -208,6 +192,7 @@ fn group_of(node: &Node) -> Value {
     json!({
         "seen_by": log.node,
         "leader": log.leader,
+        "alone": log.alone,
         "term": log.term,
         "last": log.last.0,
         "committed": log.committed.0,

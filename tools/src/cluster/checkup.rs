@@ -154,7 +154,8 @@ fn days(said: &Value) -> Option<i64> {
 }
 
 fn quorum(report: &mut Report, lines: &[Line<'_>]) {
-    let leaders: Vec<&Line<'_>> = lines.iter().filter(|line| line.said["role"] == "leader").collect();
+    let leaders: Vec<&Line<'_>> =
+        lines.iter().filter(|line| line.said["role"] == "leader" && line.said["alone"] != true).collect();
     // A node that was cut off may not know yet; the higher term counts.
     let newest = leaders.iter().max_by_key(|line| line.said["term"].as_u64());
     match newest {
@@ -212,6 +213,13 @@ fn node(report: &mut Report, line: &Line<'_>, last: u64) {
     if said["disk"]["slow"] == true {
         note(State::Fail, "disk: slow; it leads only if nobody else can".into());
     }
+    if let Some(done @ 1..) = said["repairs"]["done"].as_u64() {
+        let detail = format!(
+            "repairs: {} since its start; its disk returned wrong bytes: replace it",
+            thousands(done)
+        );
+        note(State::Warn, detail);
+    }
     let lacks = last.saturating_sub(said["applied"].as_u64().unwrap_or(0));
     if lacks > BEHIND {
         let state = if line.votes() { State::Fail } else { State::Warn };
@@ -251,6 +259,7 @@ mod tests {
             "node": node, "cluster": "c", "version": "1", "format": "f", "role": if node == 1 { "leader" } else { "follower" },
             "term": 3, "committed": 90, "applied": 90, "wall_ms": NOW_S * 1000, "diverged": false, "ready": true,
             "disk": {"backend": "io_uring", "p99_under_us": 2000, "slow": false},
+            "repairs": {"begun": 0, "done": 0, "failed": 0},
             "certificate": {"ends_s": NOW_S + 400 * DAY_S, "refused": null},
             "checks": [{"name": "log", "ok": true, "detail": "durable"}],
         })
@@ -277,12 +286,13 @@ mod tests {
     #[test]
     fn every_thing_that_can_be_wrong_is_named() {
         type Case = (fn(&mut Value), State, &'static str);
-        let cases: [Case; 12] = [
+        let cases: [Case; 13] = [
             (|d| d["nodes"][2]["checkup"] = Value::Null, State::Fail, "not reached"),
             (|d| d["nodes"][2]["checkup"] = Value::Null, State::Fail, "none may go"),
             (|d| d["nodes"][0]["checkup"]["role"] = json!("candidate"), State::Fail, "nobody leads"),
             (|d| d["nodes"][1]["checkup"]["format"] = json!("g"), State::Fail, "node 2 g"),
             (|d| d["nodes"][1]["checkup"]["version"] = json!("2"), State::Warn, "finish the upgrade"),
+            (|d| d["nodes"][1]["checkup"]["repairs"]["done"] = json!(2), State::Warn, "repairs: 2"),
             (|d| d["nodes"][1]["checkup"]["disk"]["slow"] = json!(true), State::Fail, "disk: slow"),
             (|d| d["nodes"][0]["checkup"]["committed"] = json!(50_000), State::Fail, "lacks 49,910"),
             (|d| d["nodes"][1]["clock_ms"] = json!(-700), State::Warn, "699 ms off"),

@@ -67,6 +67,13 @@ pub fn status(document: &Value) -> Report {
         ),
     );
     match group["leader"].as_u64() {
+        Some(leader) if group["alone"] == true => {
+            report.check(
+                "leader",
+                State::Fail,
+                format!("node {leader}, and no quorum answers it: nothing is agreed"),
+            );
+        }
         Some(leader) => {
             report.check("leader", State::Ok, format!("node {leader} in term {}", word(&group["term"])))
         }
@@ -129,5 +136,8 @@ mod tests {
         assert_eq!(report.exit, Exit::Degraded);
         assert!(report.verdict.contains("2 of 3 voters are away; 0 more"), "{}", report.verdict);
         assert_eq!(status(&document(None, 100)).exit, Exit::Degraded);
+        let mut alone = document(Some(1), 100);
+        alone["group"]["alone"] = json!(true);
+        assert_eq!(status(&alone).exit, Exit::Degraded);
     }
 }
