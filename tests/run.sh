@@ -48,6 +48,7 @@ if [ "$mode" = all ]; then
   step "outsiders: Python" tests/outsiders/tools.sh python
   step "outsiders: Chromium" tests/outsiders/tools.sh chromium
   step "outsiders: libfaketime" tests/outsiders/tools.sh faketime
+  step "outsiders: runc" tests/outsiders/tools.sh runc
 fi
 
 step "format" cargo fmt --all --check

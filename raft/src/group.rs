@@ -25,7 +25,7 @@ use openraft::errors::{InitializeError, LinearizableReadError, RaftError};
 use openraft::impls::OneshotResponder;
 use openraft::{Instant as _, Raft, ReadPolicy, ServerState};
 use segments::{Disk, FRAME_HEADER};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::batch::Batch;
 use crate::error::{Failure, OpenError, ProposeError, ReadError};
@@ -75,6 +75,8 @@ pub struct GroupConfig {
     pub in_flight_bytes: usize,
     /// Batches submitted and not yet out of memory, at most.
     pub in_flight_batches: usize,
+    /// Told what the opening of a damaged log waits for, for people.
+    pub waits: Arc<watch::Sender<String>>,
     /// Name of the disk given to [`Group::open`], for [`Metrics`].
     pub backend: &'static str,
 }
@@ -91,6 +93,7 @@ impl GroupConfig {
             log,
             in_flight_bytes: 64 << 20,
             in_flight_batches: 1024,
+            waits: Arc::default(),
             backend: "",
         }
     }
@@ -165,7 +168,7 @@ impl<R: Runtime> Group<R> {
         if let Some(membership) = standing_membership(&machine.standing())? {
             mender.note(&membership);
         }
-        let (log, recovered, recovery) = repair::open::<D, R>(disk, &options, &mender).await?;
+        let (log, recovered, recovery) = repair::open::<D, R>(disk, &options, &mender, &config.waits).await?;
         let fresh = recovered.last.is_none();
         let end = log.tip();
         let record_max = RECORD_BYTES_MAX.min(log.largest_frame() - FRAME_HEADER);

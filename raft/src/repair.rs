@@ -28,6 +28,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::type_config::TypeConfigExt;
 use segments::{Disk, Fill, Frame, Gap, Kind, Mended, Options, Repair};
+use tokio::sync::watch;
 
 use crate::codec;
 use crate::error::OpenError;
@@ -267,6 +268,7 @@ pub(crate) async fn open<D: Disk, R: Runtime>(
     mut disk: D,
     options: &Options,
     mender: &Mender,
+    waits: &watch::Sender<String>,
 ) -> Result<Opened<D>, OpenError> {
     let mut repairs = 0;
     loop {
@@ -285,7 +287,7 @@ pub(crate) async fn open<D: Disk, R: Runtime>(
         repairs += 1;
         disk = given;
         mender.begin(segment, &error);
-        let mended = mend::<D, R>(&mut disk, options, mender, segment).await;
+        let mended = mend::<D, R>(&mut disk, options, mender, segment, waits).await;
         mender.end(segment, mended.as_ref().copied().map_err(String::as_str));
         // A later attempt may do better only if something else changes: an operator, or the disk.
         if let Err(why) = mended {
@@ -300,6 +302,7 @@ async fn mend<D: Disk, R: Runtime>(
     options: &Options,
     mender: &Mender,
     segment: u64,
+    waits: &watch::Sender<String>,
 ) -> Result<Mended, String> {
     let repair = Repair::examine(disk, options, segment).map_err(|error| error.to_string())?;
     let mut rounds = 0;
@@ -315,14 +318,16 @@ async fn mend<D: Disk, R: Runtime>(
                 let vote = bytes.as_ref().map(|(term, bytes)| (*term, &bytes[..]));
                 return repair.mend(disk, &fills, vote).map_err(|error| error.to_string());
             }
-            Err(why) if rounds % ROUNDS_A_LINE == 0 => {
-                tracing::error!(
-                    segment,
-                    why,
-                    "this node takes no part in the group until its log is repaired"
-                );
+            Err(why) => {
+                waits.send_replace(format!("segment {segment} is damaged and not repaired yet: {why}"));
+                if rounds % ROUNDS_A_LINE == 0 {
+                    tracing::error!(
+                        segment,
+                        why,
+                        "this node takes no part in the group until its log is repaired"
+                    );
+                }
             }
-            Err(_) => {}
         }
         rounds += 1;
         R::sleep(PAUSE).await;

@@ -1,6 +1,7 @@
 //! `flkd`: one node of the log server.
 
 use server::config::{self, Config, LogFormat, SETTINGS, Secret};
+use server::http::Front;
 use server::node::Node;
 use server::serve::Running;
 use std::io::IsTerminal;
@@ -93,11 +94,15 @@ fn alone(old: &Path, config: &Config, accepted: bool) -> ExitCode {
 }
 
 async fn serve(config: Config, dev: bool) -> ExitCode {
-    let node = match Node::open(config).await {
+    let front = match Front::open(&config).await {
+        Ok(front) => front,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    let node = match Node::open(config, &front.stage).await {
         Ok(node) => node,
         Err(error) => return refuse(&error.to_string()),
     };
-    let running = match Running::start(node).await {
+    let running = match Running::start(node, front).await {
         Ok(running) => running,
         Err(error) => return refuse(&error.to_string()),
     };

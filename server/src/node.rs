@@ -8,8 +8,8 @@ use crate::disk::Disk;
 use crate::door::Door;
 use crate::fold::{Fold, Outset, Shared, Terms};
 use crate::group_time::GroupTime;
-use crate::http::Slots;
 use crate::http::refusal::{Problem, Refusal};
+use crate::http::{Slots, Stage};
 use crate::identity::{self, Birth, Held, IdentityError};
 use crate::keys::{self, Kek, KeyError};
 use crate::metrics::Metrics;
@@ -107,19 +107,22 @@ pub struct Node {
 const AROUND_A_BODY: usize = 1024;
 
 impl Node {
-    /// Opens a node: keys, snapshot, log, replay, tenants. Nothing listens yet.
+    /// Opens a node: keys, snapshot, log, replay, tenants; `stage` hears what it is at.
     ///
     /// # Errors
     /// [`StartError`] says what an operator has to look at.
-    pub async fn open(mut config: Config) -> Result<Node, StartError> {
+    pub async fn open(mut config: Config, stage: &Stage) -> Result<Node, StartError> {
+        stage.say("keys and identity");
         let log_dir = config.log_path();
         let peers = Peers::open(&config).await?;
         let (held, terms, hello) = Node::enter(&config, &log_dir, peers.as_ref()).await?;
         let metrics = Arc::new(Metrics::new(config.metrics_tenants, config.multi_tenant));
+        stage.say("the files of a member are fetched");
         seed(&config, &held, &hello, peers.as_ref(), &metrics).await?;
         let proj = config.data_dir.join("proj");
         std::fs::create_dir_all(&proj).map_err(StartError::Disk)?;
 
+        stage.say("the log is opened and what came after the last snapshot is read");
         let start = Start::find(&config, &proj, index_id(&held))?;
         let worm_dir = config.worm_path();
         let tiles = Tiles::new(tile_dir(&config), start.marks.edge, start.marks.published.clone());
@@ -148,6 +151,7 @@ impl Node {
         options.segment_bytes = config.segment_bytes;
         let mut terms = GroupConfig::new(config.node_id, options);
         terms.backend = backend.name;
+        terms.waits = stage.0.clone();
         terms.join = held.joined;
         if let Some(peers) = &peers {
             peers.wire.born(hello.clone());

@@ -1,6 +1,6 @@
 //! A node at work: the tasks around it, and the order in which it stops.
 
-use crate::http::{Api, Caps, Deadlines};
+use crate::http::{Api, Caps, Front, deadlines};
 use crate::node::{Node, StartError};
 use crate::peers::certificates;
 use crate::peers::given;
@@ -10,7 +10,6 @@ use crate::{confirm, disk, group_time, lead, peers, proposer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -33,18 +32,13 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts to serve an open node.
+    /// Starts to serve an open node, in the place of who answered there before.
     ///
     /// # Errors
-    /// When the address is taken or a thread is refused.
-    pub async fn start(node: Node) -> Result<Running, StartError> {
+    /// When a thread is refused.
+    pub async fn start(node: Node, front: Front) -> Result<Running, StartError> {
         let node = Arc::new(node);
-        let wanted = node.config.listen();
-        let listener = TcpListener::bind(wanted)
-            .await
-            .map_err(|source| StartError::Listen { address: wanted, source })?;
-        let address =
-            listener.local_addr().map_err(|source| StartError::Listen { address: wanted, source })?;
+        let address = front.address;
         let pool =
             Pool::start(node.config.verify_count(), node.metrics.clone()).map_err(StartError::Thread)?;
         let proposer = tokio::spawn(proposer::run(
@@ -70,17 +64,12 @@ impl Running {
         });
         let (drain, draining) = watch::channel(false);
         let caps = Caps { all: node.config.max_connections, per_ip: node.config.max_connections_per_ip };
-        let deadlines = Deadlines {
-            header: node.config.header_timeout,
-            body: node.config.body_timeout,
-            idle: node.config.idle_timeout,
-        };
         let patience = node.config.drain_timeout;
         let listener = tokio::spawn(crate::http::run(
-            listener,
+            front.give_way().await?,
             Api::new(node.clone()),
             caps,
-            deadlines,
+            deadlines(&node.config),
             node.slots.clone(),
             draining,
             patience,

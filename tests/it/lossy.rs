@@ -20,7 +20,7 @@ pub fn mount() -> Option<Lossy> {
 
 /// The test harness knows passed and failed only, so a skipped test is written where it cannot be overlooked: past
 /// the harness to standard error, and into a file that the test command counts.
-fn skip(reason: &str) {
+pub fn skip(reason: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     let line = format!("SKIPPED {name} (counts as not run): {reason}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());

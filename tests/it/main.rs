@@ -18,6 +18,7 @@ mod bodies;
 mod browser;
 mod certificates;
 mod clients;
+mod containers;
 mod directories;
 mod disk_faults;
 mod divergence;

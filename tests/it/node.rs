@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Start {
     pub data: PathBuf,
     pub settings: Vec<(String, String)>,
+    /// What runs in the place of flkd, if anything does.
+    program: Option<PathBuf>,
 }
 
 impl Start {
@@ -33,12 +35,18 @@ impl Start {
             ("FLK_ATTEST_IDLE_MS", "100"),
         ];
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        Start { data: data.to_owned(), settings: settings.into_iter().map(owned).collect() }
+        Start { data: data.to_owned(), settings: settings.into_iter().map(owned).collect(), program: None }
     }
 
     /// Sets or overrides one environment variable.
     pub fn with(mut self, name: &str, value: &str) -> Start {
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Started by another program, which knows the settings already.
+    pub fn by(mut self, program: &Path) -> Start {
+        self.program = Some(program.to_owned());
         self
     }
 
@@ -48,7 +56,7 @@ impl Start {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = std::env::temp_dir().join(format!("flkd-{}-{count}.log", std::process::id()));
         let output = File::create(&log).expect("a log file");
-        let mut command = Command::new(bins::path("flkd"));
+        let mut command = Command::new(self.program.clone().unwrap_or_else(|| bins::path("flkd")));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("FLK_DATA_DIR", &self.data).envs(self.settings.iter().cloned());
         command.stdin(Stdio::null()).stdout(output.try_clone().expect("a handle")).stderr(output);
@@ -65,7 +73,7 @@ impl Start {
 
     /// Starts the process and waits until it answers, also when it is not ready for submissions.
     pub fn alive(&self) -> Node {
-        match self.spawn().answering("/livez") {
+        match self.spawn().answering("/metrics") {
             Ok(node) => node,
             Err((status, log)) => panic!("flkd did not start ({status}):\n{log}"),
         }

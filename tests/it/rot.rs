@@ -1,6 +1,7 @@
 //! Rot in the logs of real nodes (F3, F4): one that rotted while it was away is repaired from the others before it takes
 //! part, and ends equal; what all have lost is skipped by nobody.
 
+use crate::http::Connection;
 use crate::load::Load;
 use crate::node::Process;
 use crate::tools;
@@ -156,6 +157,19 @@ fn f4_what_all_nodes_have_lost_is_skipped_by_nobody() {
                 || log.contains("the log cannot be opened")
         });
     }
+    until("probes are told", || {
+        [2, 3].into_iter().any(|node| {
+            let get = |path: &str| Connection::open(group.ports[&node].0).and_then(|mut c| c.get(path));
+            let told = get("/readyz").is_ok_and(|page| {
+                page.status == 503
+                    && page.text().starts_with("[-] start: segment 1 is damaged and not repaired yet")
+            });
+            told && get("/livez").is_ok_and(|page| page.status == 200)
+                && get("/v1/pcs/x").is_ok_and(|page| {
+                    page.status == 503 && page.json()["type"] == "/problems/log-unavailable"
+                })
+        })
+    });
     drop(processes);
     let said = tools::worm(&["verify", text(&group.data(1))]);
     assert_eq!(said.code, Some(2), "nothing was made up: {}", said.all());

@@ -22,15 +22,25 @@ pub struct Group {
     homes: BTreeMap<u64, PathBuf>,
     /// Settings of all nodes beside what every group has.
     settings: Vec<(String, String)>,
+    /// How a node is started, where it is not simply a process.
+    wrap: Option<Wrap>,
 }
+
+/// Makes of a node's name and command another command.
+type Wrap = Box<dyn Fn(u64, Start) -> Start>;
 
 impl Group {
     /// Names 1 to `count` get certificates and ports; node 1 founds the group.
     pub fn new(count: u64) -> Group {
-        Group::founded(count, BTreeMap::new(), &[])
+        Group::founded(count, BTreeMap::new(), &[], None)
     }
 
-    fn founded(count: u64, homes: BTreeMap<u64, PathBuf>, settings: &[(&str, String)]) -> Group {
+    fn founded(
+        count: u64,
+        homes: BTreeMap<u64, PathBuf>,
+        settings: &[(&str, String)],
+        wrap: Option<Wrap>,
+    ) -> Group {
         let directory = tempfile::tempdir().expect("a directory");
         let names: Vec<String> = (1..=count).map(|node| node.to_string()).collect();
         let certs = directory.path().join("certs");
@@ -39,7 +49,7 @@ impl Group {
         std::fs::write(directory.path().join("token"), "operator\n").expect("a file");
         let ports = (1..=count).map(|node| (node, (ports::free(), ports::free()))).collect();
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        let mut group = Group { directory, ports, nodes: BTreeMap::new(), homes, settings };
+        let mut group = Group { directory, ports, nodes: BTreeMap::new(), homes, settings, wrap };
         group.start(1);
         group
     }
@@ -48,7 +58,7 @@ impl Group {
     pub fn first_of(count: u64, settings: &[(&str, &str)]) -> Group {
         let owned: Vec<(&str, String)> =
             settings.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        Group::founded(count, BTreeMap::new(), &owned)
+        Group::founded(count, BTreeMap::new(), &owned, None)
     }
 
     /// Makes a node that was started a voter.
@@ -70,7 +80,17 @@ impl Group {
 
     /// The same with settings of their own.
     pub fn with(count: u64, homes: BTreeMap<u64, PathBuf>, settings: &[(&str, String)]) -> Group {
-        let mut group = Group::founded(count, homes, settings);
+        Group::founded(count, homes, settings, None).complete(count)
+    }
+
+    /// Nodes that are started in another way.
+    pub fn wrapped(count: u64, wrap: impl Fn(u64, Start) -> Start + 'static) -> Group {
+        Group::founded(count, BTreeMap::new(), &[], Some(Box::new(wrap))).complete(count)
+    }
+
+    /// All of them become voters.
+    fn complete(self, count: u64) -> Group {
+        let mut group = self;
         for node in 2..=count {
             group.copy_keys(node);
             let process = group.command(node).spawn();
@@ -112,7 +132,11 @@ impl Group {
             .with("FLK_CLUSTER_KEY_FILE", text(&certs.join(format!("node-{node}.key"))))
             .with("FLK_ADMIN_TOKEN", "operator");
         let start = self.settings.iter().fold(start, |start, (name, value)| start.with(name, value));
-        if node == 1 { start } else { start.with("FLK_CLUSTER_JOIN", &format!("1={}", self.ports[&1].1)) }
+        let start = match node {
+            1 => start,
+            _ => start.with("FLK_CLUSTER_JOIN", &format!("1={}", self.ports[&1].1)),
+        };
+        self.wrap.as_ref().map_or_else(|| start.clone(), |wrap| wrap(node, start.clone()))
     }
 
     pub fn start(&mut self, node: u64) {
@@ -125,7 +149,7 @@ impl Group {
         let (process, address) = (self.command(node).spawn(), self.ports[&node].0);
         until("it answers", || {
             Connection::open(address)
-                .and_then(|mut c| c.get("/livez"))
+                .and_then(|mut c| c.get("/metrics"))
                 .is_ok_and(|answer| answer.status == 200)
         });
         Node { process, address }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools.sh go|promtool|python|chromium|faketime: makes sure that an outsider's tool is there and prints its path as the last line.
+# tools.sh go|promtool|python|chromium|faketime|runc: makes sure that an outsider's tool is there and prints its path as the last line.
 #
 # Debian's packages are used where a tool is missing; the Python tools live in a virtual environment under target/
 # with the versions of requirements.txt. Anything that cannot be had ends with a message that says what to install.
@@ -39,6 +39,10 @@ chromium)
     debian chromium chromium
     command -v chromium
     ;;
+runc)
+    debian runc runc
+    command -v runc
+    ;;
 faketime)
     debian faketime faketime
     command -v faketime
@@ -63,6 +67,6 @@ python)
     echo "$PWD/$venv/bin/python"
     ;;
 *)
-    fail "usage: tools.sh go|promtool|python|chromium|faketime"
+    fail "usage: tools.sh go|promtool|python|chromium|faketime|runc"
     ;;
 esac

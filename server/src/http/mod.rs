@@ -17,11 +17,14 @@ mod ops;
 pub mod refusal;
 pub(crate) mod reply;
 pub mod routes;
+mod starting;
 mod submit;
 
 pub use connection::{Conn, Deadlines};
 pub(crate) use elsewhere::here as forwarded;
 pub use listener::{Caps, Slots, run};
+pub(crate) use starting::deadlines;
+pub use starting::{Front, Stage};
 
 use crate::node::Node;
 use bytes::Bytes;

@@ -1,6 +1,7 @@
 //! What a node knows after it was stopped, and after its caches were lost or damaged.
 
 use crate::support::{Client, signed, summary, with_node};
+use server::http::Stage;
 use server::node::Node;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -99,7 +100,7 @@ fn a_directory_of_others_is_refused() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let open = |more: &[(&str, &str)]| {
         let config = crate::support::config(dir.path(), more);
-        runtime.block_on(Node::open(config)).map(|_| ()).unwrap_err().to_string()
+        runtime.block_on(Node::open(config, &Stage::default())).map(|_| ()).unwrap_err().to_string()
     };
     assert!(open(&[("region.id", "elsewhere")]).contains("'default'"));
     std::fs::rename(dir.path().join("keys/kek"), dir.path().join("aside")).unwrap();

@@ -3,6 +3,7 @@
 use engine::summary::sign::sign_hmac;
 use engine::summary::{PcsId, SignatureForm, parse};
 use server::config::{Config, load_from};
+use server::http::Front;
 use server::node::Node;
 use server::serve::Running;
 use std::io::{ErrorKind, Read, Write};
@@ -37,8 +38,9 @@ pub fn with_node(dir: &Path, more: &[(&str, &str)], steps: impl FnOnce(SocketAdd
         .build()
         .expect("a runtime");
     runtime.block_on(async move {
-        let node = Node::open(config).await.expect("the node opens");
-        let running = Running::start(node).await.expect("the node serves");
+        let front = Front::open(&config).await.expect("an address");
+        let node = Node::open(config, &front.stage).await.expect("the node opens");
+        let running = Running::start(node, front).await.expect("the node serves");
         let address = running.address;
         let outcome = tokio::task::spawn_blocking(move || steps(address)).await;
         running.stop().await;
