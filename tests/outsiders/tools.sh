@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools.sh go|promtool|python|chromium|faketime|runc: makes sure that an outsider's tool is there and prints its path as the last line.
+# tools.sh go|promtool|python|trestle|chromium|faketime|runc: makes sure that an outsider's tool is there and prints its path as the last line.
 #
 # Debian's packages are used where a tool is missing; the Python tools live in a virtual environment under target/
 # with the versions of requirements.txt. Anything that cannot be had ends with a message that says what to install.
@@ -26,6 +26,24 @@ debian() {
     command -v "$command" >/dev/null || fail "$command is still missing after installing $*"
 }
 
+# environment NAME REQUIREMENTS: a virtual environment under target/ that holds exactly these versions.
+environment() {
+    debian python3 python3 python3-venv
+    local venv=target/outsiders/$1 wanted=tests/outsiders/$2
+    cmp -s "$wanted" "$venv/installed.txt" && return
+    rm -rf "$venv"
+    mkdir -p target/outsiders
+    if ! python3 -m venv "$venv" >&2; then
+        # A Python without ensurepip, as Debian ships it by default.
+        [ "$(id -u)" = 0 ] || fail "python3 cannot make a virtual environment: as root, run: apt-get install -y python3-venv"
+        { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv "$venv"; } >&2 ||
+            fail "python3-venv could not be installed: is the package mirror reachable?"
+    fi
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted" >&2 ||
+        fail "pip could not install $wanted: is the Python package index reachable?"
+    cp "$wanted" "$venv/installed.txt"
+}
+
 case "${1:-}" in
 go)
     debian go golang-go ca-certificates
@@ -48,25 +66,14 @@ faketime)
     command -v faketime
     ;;
 python)
-    debian python3 python3 python3-venv
-    venv=target/outsiders/python
-    wanted=tests/outsiders/requirements.txt
-    if ! cmp -s "$wanted" "$venv/installed.txt"; then
-        rm -rf "$venv"
-        mkdir -p target/outsiders
-        if ! python3 -m venv "$venv" >&2; then
-            # A Python without ensurepip, as Debian ships it by default.
-            [ "$(id -u)" = 0 ] || fail "python3 cannot make a virtual environment: as root, run: apt-get install -y python3-venv"
-            { apt-get update -qq && apt-get install -y -qq python3-venv && python3 -m venv "$venv"; } >&2 ||
-                fail "python3-venv could not be installed: is the package mirror reachable?"
-        fi
-        "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted" >&2 ||
-            fail "pip could not install $wanted: is the Python package index reachable?"
-        cp "$wanted" "$venv/installed.txt"
-    fi
-    echo "$PWD/$venv/bin/python"
+    environment python requirements.txt
+    echo "$PWD/target/outsiders/python/bin/python"
+    ;;
+trestle)
+    environment trestle trestle.txt
+    echo "$PWD/target/outsiders/trestle/bin/trestle"
     ;;
 *)
-    fail "usage: tools.sh go|promtool|python|chromium|faketime|runc"
+    fail "usage: tools.sh go|promtool|python|trestle|chromium|faketime|runc"
     ;;
 esac

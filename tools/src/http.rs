@@ -118,6 +118,12 @@ impl Client {
         Ok(Client { base, deadline, runtime, sender: None })
     }
 
+    /// The address it speaks to, without a final slash.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.base.authority, self.base.prefix)
+    }
+
     /// Sends one request and reads the whole answer. A kept connection that the server had closed in the meantime
     /// is opened again once; no request is sent twice on a connection that had accepted it.
     ///

@@ -119,6 +119,16 @@ impl Report {
         self.checks.push(Check { name: name.into(), state, detail: detail.into() });
     }
 
+    /// Adds a check that does not hold. The first thing that fails decides the exit code; what fails behind it often
+    /// only follows.
+    pub fn fail(&mut self, name: &str, exit: Exit, detail: String) {
+        self.check(name, State::Fail, detail.clone());
+        if self.exit == Exit::Ok {
+            self.exit = exit;
+            self.data["first_failure"] = json!({"check": name.trim(), "detail": detail});
+        }
+    }
+
     /// Whether a check failed.
     #[must_use]
     pub fn failed(&self) -> bool {

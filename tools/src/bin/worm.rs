@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::worm::{check, export, prove, tamper, verify};
+use tools::worm::{check, export, fetch, lineage, population, prove, reconcile, tamper, verify};
 
 /// Checks an FLK log: nothing it says is believed, everything is computed again
 ///
@@ -26,6 +26,11 @@ enum Command {
     Prove(prove::ProveArgs),
     Check(check::Args),
     Export(export::Args),
+    Fetch(fetch::Args),
+    Lineage(lineage::Args),
+    Population(population::Args),
+    Sample(population::SampleArgs),
+    Reconcile(reconcile::Args),
     /// Shows on a copy that a change is found
     #[command(subcommand)]
     Demo(Demo),
@@ -45,6 +50,11 @@ fn main() -> ExitCode {
         Command::Prove(args) => prove::prove(args, ui),
         Command::Check(args) => check::run(args),
         Command::Export(args) => export::run(args, ui),
+        Command::Fetch(args) => fetch::run(args, ui),
+        Command::Lineage(args) => lineage::run(args, ui),
+        Command::Population(args) => population::run(args, ui),
+        Command::Sample(args) => population::sample(args, ui),
+        Command::Reconcile(args) => reconcile::run(args, ui),
         Command::Demo(Demo::Tamper(args)) => tamper::run(args, ui),
     };
     finish(result, cli.output.format())

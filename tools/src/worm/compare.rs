@@ -10,6 +10,7 @@ use engine::log::{Digest, Lsn};
 use super::lines::{Lines, Next, files};
 use crate::audit::Wrong;
 use crate::audit::fold::{Appended, Watch};
+use crate::pack::summary::{Ask, Summary};
 
 /// How the WORM files stand against the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub struct Compare<'a> {
     /// The first logged checkpoint without one, and why.
     pub unsigned: Option<(Lsn, String)>,
     period: (u64, u64),
+    /// What the entries come to, where somebody wants to know.
+    summary: Option<(Ask, Summary)>,
     /// First and last entry of the period, and how many.
     pub in_period: Option<(u64, u64, u64)>,
     leaves: u64,
@@ -94,9 +97,20 @@ impl<'a> Compare<'a> {
             signed: 0,
             unsigned: None,
             period,
+            summary: None,
             in_period: None,
             leaves: 0,
         })
+    }
+
+    /// Sums the entries up, too.
+    pub fn summarise(&mut self, ask: Ask) {
+        self.summary = Some((ask, Summary::default()));
+    }
+
+    /// What the entries come to, if somebody wanted to know.
+    pub fn summary(&mut self) -> Option<Summary> {
+        self.summary.take().map(|(_, summary)| summary)
     }
 
     /// Notes what `who` says the root over `size` leaves is.
@@ -204,6 +218,11 @@ fn difference(expected: &[u8], found: &[u8]) -> String {
 impl Watch for Compare<'_> {
     fn leaf(&mut self, leaf: &Appended<'_>) -> Result<(), Wrong> {
         self.leaves = leaf.tree.size();
+        if let Some((ask, summary)) = &mut self.summary
+            && let Ok(parsed) = engine::leaf::Leaf::parse(leaf.line)
+        {
+            summary.add(ask, leaf.seq, &parsed, leaf.line.len());
+        }
         self.line(leaf.seq, leaf.line).map_err(|error| Wrong {
             lsn: leaf.lsn,
             place: None,

@@ -1,21 +1,23 @@
 //! `worm export`: the published part of a log as plain files, for programs that we did not write.
 //!
-//! The layout is C2SP tlog-tiles: `checkpoint`, `tile/L/N[.p/W]`, `tile/entries/N[.p/W]`; beside them `proofs/` with
-//! a few receipts and their entries, the log's public key in `vkey`, and `verify.html`, which checks them in a browser.
+//! What it writes is an evidence pack ([`crate::pack`]) of the whole log, its tiles made from the lines of the WORM
+//! files, whatever tiles the directory holds.
 
 use std::path::{Path, PathBuf};
 
-use engine::checkpoint::{Receipt, Signed, VERIFY_PAGE};
+use engine::checkpoint::Signed;
 use engine::log::Digest;
-use engine::tree::inclusion_proof;
 use engine::tree::tiles::{Kind, LEVEL_MAX, Tile, WIDTH, bundle_push};
 use serde_json::json;
 
 use super::lines::Place;
 use super::tree::{Nodes, insist, pass};
 use crate::audit::home::{Home, HomeArgs, read_vkey};
+use crate::pack::plan::Plan;
+use crate::pack::write::finish;
+use crate::pack::{Claim, FORMAT, put};
 use crate::report::{Fault, Report, State};
-use crate::ui::{Ui, thousands};
+use crate::ui::{Ui, bytes, thousands};
 
 /// Writes checkpoint, tiles, entries and a few receipts as plain files
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +34,9 @@ pub struct Args {
     /// Receipts to write, spread over the log
     #[arg(long, default_value_t = 8)]
     pub proofs: u64,
+    /// Copy the segments, too: then every entry is made again from them when the pack is checked
+    #[arg(long)]
+    pub segments: bool,
 }
 
 /// The region asked for, or the only one there is.
@@ -119,12 +124,26 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     std::fs::write(path, bytes).map_err(|error| Fault::write(path, error))
 }
 
-/// Leaves spread evenly over a log, the first and the last among them.
-fn sample(size: u64, count: u64) -> Vec<u64> {
-    let count = count.min(size);
-    let mut all: Vec<u64> = (0..count).map(|n| n * (size - 1) / (count.max(2) - 1)).collect();
-    all.dedup();
-    all
+/// Copies the segments of a log into a pack, whose claim then says so. Bytes copied.
+///
+/// # Errors
+/// The file system refuses.
+pub fn copy_segments(log: &Path, out: &Path, claim: &Claim) -> Result<u64, Fault> {
+    let to = out.join("log");
+    std::fs::create_dir_all(&to).map_err(|error| Fault::write(&to, error))?;
+    let mut copied = 0;
+    for entry in std::fs::read_dir(log).map_err(|error| Fault::read(log, error))? {
+        let entry = entry.map_err(|error| Fault::read(log, error))?;
+        let name = entry.file_name();
+        let wanted =
+            name.to_str().is_some_and(|name| name == "MANIFEST" || name == "SPARE" || name.ends_with(".seg"));
+        if wanted {
+            let path = entry.path();
+            copied += std::fs::copy(&path, to.join(name)).map_err(|error| Fault::write(&path, error))?;
+        }
+    }
+    put(&out.join("pack.json"), &Claim { segments: true, ..claim.clone() }.encode())?;
+    Ok(copied)
 }
 
 /// Exports.
@@ -143,7 +162,7 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
             "choose another --out",
         ));
     }
-    let (rows, proofs) = export(&home, &args.out, &note, &signed, args.proofs, ui)?;
+    let (rows, copied) = export(&home, args, &note, &signed, ui)?;
     let mut report = Report::new("worm export");
     let size = signed.checkpoint.size;
     report.check(
@@ -156,7 +175,11 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         State::Ok,
         format!("{} files, root {} as signed", thousands(rows), signed.checkpoint.root),
     );
+    let proofs = args.proofs.min(size);
     report.check("receipts", State::Ok, format!("{proofs} in {}", args.out.join("proofs").display()));
+    if args.segments {
+        report.check("segments", State::Ok, format!("{} copied", bytes(copied)));
+    }
     report.data = json!({"origin": signed.checkpoint.origin, "size": size, "root": signed.checkpoint.root.to_string(),
         "files": rows, "proofs": proofs, "out": args.out});
     report.verdict =
@@ -164,55 +187,47 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     Ok(report)
 }
 
-fn export(
-    home: &Home,
-    out: &Path,
-    note: &[u8],
-    signed: &Signed,
-    proofs: u64,
-    ui: Ui,
-) -> Result<(u64, u64), Fault> {
-    let size = signed.checkpoint.size;
-    let mut nodes = Nodes::default();
-    let wanted = sample(size, proofs);
-    wanted.iter().for_each(|index| nodes.want_inclusion(*index, size));
+fn export(home: &Home, args: &Args, note: &[u8], signed: &Signed, ui: Ui) -> Result<(u64, u64), Fault> {
+    let (size, out) = (signed.checkpoint.size, &args.out);
     let mut rows = Rows {
-        out: out.to_owned(),
+        out: out.clone(),
         size,
         hashes: vec![Vec::new(); usize::from(LEVEL_MAX) + 1],
         bundle: Vec::new(),
         files: 0,
     };
-    let mut entries = Vec::new();
-    let mut each = |seq: u64, line: &[u8], _: &Place, made: &[(u8, u64, Digest)]| {
-        if wanted.contains(&seq) {
-            entries.push((seq, line.to_vec()));
-        }
-        rows.leaf(seq, line, made)
-    };
-    let root = pass(&home.worm(), size, ui, &mut nodes, &mut each)?;
+    let mut each = |seq: u64, line: &[u8], _: &Place, made: &[(u8, u64, Digest)]| rows.leaf(seq, line, made);
+    let root = pass(&home.worm(), size, ui, &mut Nodes::default(), &mut each)?;
     insist(signed, root, &home.worm())?;
-    for (index, entry) in &entries {
-        let path = inclusion_proof(*index, size, &mut nodes).map_err(|_| {
-            Fault::new("cannot prove an entry", index, "a node is missing", "report this as a defect")
-        })?;
-        let receipt = Receipt { extra: None, index: *index, path, checkpoint: note.to_vec() };
-        write(&out.join(format!("proofs/{index}.tlog-proof")), &receipt.encode())?;
-        write(&out.join(format!("proofs/{index}.entry")), entry)?;
-    }
+    let plan = Plan::whole(size);
+    let claim = Claim {
+        format: FORMAT.into(),
+        origin: signed.checkpoint.origin.clone(),
+        size,
+        root: root.to_string(),
+        bundles: (plan.bundles.start, plan.bundles.end),
+        period: None,
+        since: None,
+        source: home.dir().display().to_string(),
+        segments: false,
+    };
+    put(&out.join("pack.json"), &claim.encode())?;
     if let Ok(verifier) = read_vkey(&home.vkey().display().to_string()) {
         write(&out.join("vkey"), format!("{}\n", verifier.vkey()).as_bytes())?;
     }
-    write(&out.join("verify.html"), VERIFY_PAGE.as_bytes())?;
     write(&out.join("checkpoint"), note)?;
-    Ok((rows.files, entries.len() as u64))
+    let copied = if args.segments { copy_segments(&home.log(), out, &claim)? } else { 0 };
+    finish(out, &plan, note, args.proofs)?;
+    Ok((rows.files, copied))
 }
 
 #[cfg(test)]
 mod tests {
+    use engine::checkpoint::Receipt;
     use engine::tree::tiles::{TileHashes, bundle_entries};
 
     use super::*;
+    use crate::pack::write::spread;
     use crate::world::World;
 
     #[test]
@@ -222,7 +237,8 @@ mod tests {
         let (dir, out) = (folder.path().join("data"), folder.path().join("out"));
         std::fs::create_dir_all(dir.join("log")).unwrap();
         world.write_projections(&dir);
-        let args = Args { home: HomeArgs::of(&dir), out: out.clone(), region: None, proofs: 5 };
+        let args =
+            Args { home: HomeArgs::of(&dir), out: out.clone(), region: None, proofs: 5, segments: false };
         run(&args, Ui::quiet()).unwrap();
         let (_, signed) = crate::audit::home::read_checkpoint(&out.join("checkpoint")).unwrap();
         let size = signed.checkpoint.size;
@@ -237,7 +253,7 @@ mod tests {
         }
         let leaves: Vec<_> = world.leaves.iter().map(|(_, leaf)| leaf.clone()).collect();
         assert_eq!(all, leaves[..size as usize]);
-        for index in sample(size, 5) {
+        for index in spread(0..size, 5) {
             let proof = std::fs::read(out.join(format!("proofs/{index}.tlog-proof"))).unwrap();
             let entry = std::fs::read(out.join(format!("proofs/{index}.entry"))).unwrap();
             Receipt::parse(&proof).unwrap().verify(&entry, &world.signer.verifier()).unwrap();
@@ -247,9 +263,9 @@ mod tests {
 
     #[test]
     fn samples_reach_from_the_first_to_the_last() {
-        assert_eq!(sample(0, 5), Vec::<u64>::new());
-        assert_eq!(sample(1, 5), [0]);
-        assert_eq!(sample(3, 5), [0, 1, 2]);
-        assert_eq!(sample(1000, 3), [0, 499, 999]);
+        assert_eq!(spread(0..0, 5), Vec::<u64>::new());
+        assert_eq!(spread(0..1, 5), [0]);
+        assert_eq!(spread(7..10, 5), [7, 8, 9]);
+        assert_eq!(spread(0..1000, 3), [0, 499, 999]);
     }
 }

@@ -46,7 +46,11 @@ pub struct GetArgs {
     pub region: Option<String>,
 }
 
-fn read_id(text: &str) -> Result<PcsId, Fault> {
+/// Reads the id of a summary.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn read_id(text: &str) -> Result<PcsId, Fault> {
     PcsId::from_hex(text).ok_or_else(|| {
         Fault::new(
             "this is no id of a summary",
@@ -181,10 +185,7 @@ pub fn get(args: &GetArgs, ui: Ui) -> Result<Report, Fault> {
 
 /// One entry as a branch of the id: what happened, and from what it follows.
 fn tree(leaf: &Leaf<'_>, entry: &Found, dir: &Path, out: &mut Vec<String>) {
-    let time = jiff::Timestamp::from_millisecond(leaf.time_ms.cast_signed()).map_or_else(
-        |_| leaf.time_ms.to_string(),
-        |stamp| stamp.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
-    );
+    let time = super::when(leaf.time_ms);
     let mut branch = |depth: usize, text: String| out.push(format!("{}{text}", "  ".repeat(depth)));
     match &leaf.what {
         What::Pcs(pcs) => {

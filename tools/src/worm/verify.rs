@@ -15,6 +15,7 @@
 
 mod args;
 mod leaves;
+mod pack;
 
 use std::path::PathBuf;
 
@@ -30,10 +31,13 @@ use crate::audit::home::{Home, Kek, read_checkpoint};
 use crate::audit::judges::Source;
 use crate::audit::notes::Notes;
 use crate::audit::source::{Bytes, Faulty, LogFiles};
+use crate::pack::Pack;
+use crate::pack::summary::{Ask, Summary};
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::{Ui, Unit, bytes, thousands};
 
-pub use args::{Args, Depth};
+pub use args::{Args, Depth, Share};
+pub(crate) use args::{parse_from, parse_to};
 
 /// What the stages found out for those behind them.
 struct Run<'a> {
@@ -42,6 +46,8 @@ struct Run<'a> {
     threads: usize,
     ui: Ui,
     report: Report,
+    /// What the entries come to, where somebody wants to see it.
+    summary: Option<Summary>,
 }
 
 /// Checks the log.
@@ -49,16 +55,39 @@ struct Run<'a> {
 /// # Errors
 /// Arguments or files that cannot be used. What does not hold is a result, with its exit code.
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
+    let threads =
+        args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let (report, summary) = if Pack::is_one(&args.home.dir) {
+        if let Some(flag) = args.not_for_packs() {
+            let why = "an evidence pack is always looked at in whole stages";
+            return Err(Fault::new("this flag is about data directories", flag, why, "worm verify PACK"));
+        }
+        pack::run(args, threads, ui).map(|(report, summary)| (report, Some(summary)))?
+    } else {
+        if let Some(flag) = args.not_for_homes() {
+            let why = "a data directory is always looked at as a whole";
+            return Err(Fault::new(
+                "this flag is about evidence packs",
+                flag,
+                why,
+                "worm fetch DIR --out PACK",
+            ));
+        }
+        home(args, threads, ui)?
+    };
+    super::papers::write(&args.report, &report, summary.as_ref(), &args.home.dir)?;
+    Ok(report)
+}
+
+fn home(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Option<Summary>), Fault> {
     if let Some((flag, depth)) = args.contradiction() {
         let why = "this depth does not look at what it is about";
         return Err(Fault::new("these flags contradict each other", flag, why, format!("--depth {depth}")));
     }
     let home = Home::open(&args.home)?;
-    let threads =
-        args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let vkey = home.verifier(args.vkey.as_deref())?;
     let saved = args.checkpoint.as_deref().map(read_checkpoint).transpose()?.map(|(_, signed)| signed);
-    let mut run = Run { args, home, threads, ui, report: Report::new("worm verify") };
+    let mut run = Run { args, home, threads, ui, report: Report::new("worm verify"), summary: None };
     let log = match run.format()? {
         Some(log) => log,
         None => return Ok(run.end()),
@@ -77,12 +106,7 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
 
 impl Run<'_> {
     fn fail(&mut self, name: &str, exit: Exit, detail: String) {
-        self.report.check(name, State::Fail, detail.clone());
-        // The first thing that fails decides; what fails behind it often only follows.
-        if self.report.exit == Exit::Ok {
-            self.report.exit = exit;
-            self.report.data["first_failure"] = json!({"check": name, "detail": detail});
-        }
+        self.report.fail(name, exit, detail);
     }
 
     fn faulty(&mut self, name: &str, faulty: Faulty) -> Result<(), Fault> {
@@ -160,6 +184,9 @@ impl Run<'_> {
         let period = (self.args.from.unwrap_or(0), self.args.to.unwrap_or(u64::MAX));
         let worm = self.home.worm();
         let mut compare = Compare::new(&worm, vkey, period).map_err(|error| Fault::read(&worm, error))?;
+        if !self.args.report.is_empty() {
+            compare.summarise(Ask { period, gap_ms: self.args.gap.saturating_mul(1000) });
+        }
         for (who, signed) in [("published", &published), ("saved", &saved.cloned())] {
             if let Some(signed) = signed {
                 compare.claim(who, signed.checkpoint.size, signed.checkpoint.root);
@@ -215,6 +242,7 @@ impl Run<'_> {
         }
         self.checkpoints(&compare, published.as_ref(), saved, vkey);
         self.period(&compare);
+        self.summary = compare.summary();
         Ok(())
     }
 
@@ -379,7 +407,7 @@ impl Run<'_> {
         self.report.data["period"] = data;
     }
 
-    fn end(mut self) -> Report {
+    fn end(mut self) -> (Report, Option<Summary>) {
         let dir = self.args.home.dir.display();
         self.report.verdict = match self.report.exit {
             Exit::Ok if self.args.depth == Depth::Bytes => "the bytes are intact; what they mean was not looked at".into(),
@@ -391,7 +419,7 @@ impl Run<'_> {
             Exit::Inconsistent => "this log is not the one your checkpoint was taken from, or it was rewritten: keep both as evidence".into(),
             Exit::Tampered | Exit::Failed | Exit::Degraded => format!("NOT what was written; the first failure above names the place. Keep {dir} as it is and compare with a copy"),
         };
-        self.report
+        (self.report, self.summary)
     }
 }
 

@@ -1,0 +1,407 @@
+//! `worm verify PACK`: an evidence pack in seven stages, each of which believes nothing of the ones before.
+//!
+//! 1. format: the checkpoint, what the pack claims, the files beside the tree
+//! 2. bytes -> leaves: every entry hashed; made again from the segments, where the pack has them
+//! 3. tree -> root: every hash of every tile leads to the root
+//! 4. signatures: the log's key, and witnesses
+//! 5. time: who else says when
+//! 6. append-only: the tree continues a checkpoint that the auditor kept
+//! 7. continuity: numbers, records and times in order, gaps, nothing of the period missing
+
+use engine::checkpoint::Signed;
+use engine::tree::tiles::{TileHashes, WIDTH};
+use engine::tree::{consistency_proof, verify_consistency};
+
+use super::*;
+use crate::pack::pass::{Finding, Pass, Passed, upper};
+use crate::pack::plan::Plan;
+use crate::pack::source::STAMPS;
+use crate::pack::tiles::{BadTile, Checked, Folder, Tiles};
+use crate::pack::{Claim, check_sums};
+use crate::worm::when;
+
+mod resume;
+mod segments;
+
+/// What the stages share.
+struct Stages<'a> {
+    args: &'a Args,
+    ui: Ui,
+    threads: usize,
+    pack: Pack,
+    report: Report,
+}
+
+/// The outcome of the stages, and what the entries come to.
+pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summary), Fault> {
+    let mut stages =
+        Stages { args, ui, threads, pack: Pack::of(&args.home.dir), report: Report::new("worm verify") };
+    let key = args.vkey.clone().or_else(|| {
+        let path = stages.pack.vkey();
+        path.is_file().then(|| path.display().to_string())
+    });
+    let vkey = match key.map(|key| first_key(&key)).transpose() {
+        Ok(vkey) => vkey,
+        Err(fault) if args.vkey.is_some() => return Err(fault),
+        Err(fault) => {
+            stages.report.fail("1 format", Exit::Tampered, format!("vkey: {}", fault.why));
+            return Ok((stages.end(false, true), Summary::default()));
+        }
+    };
+    let saved = args.checkpoint.as_deref().map(read_checkpoint).transpose()?.map(|(_, signed)| signed);
+    let Some((signed, plan, claim)) = stages.format()? else {
+        return Ok((stages.end(false, true), Summary::default()));
+    };
+    let period = match (args.from, args.to, claim.as_ref().and_then(|claim| claim.period)) {
+        (None, None, claimed) => claimed,
+        (from, to, _) => Some((from.unwrap_or(0), to.unwrap_or(u64::MAX))),
+    };
+    let tree = upper(stages.pack.dir(), &plan, &signed.checkpoint.root)?;
+    let passed = stages.pass(&plan, &signed, period)?;
+    let made = stages.segments(&plan, &signed, claim.as_ref())?;
+    stages.leaves(&plan, &passed, made.as_ref());
+    stages.root(&plan, &passed, &signed, tree);
+    stages.signatures(&signed, vkey.as_ref());
+    stages.time();
+    stages.append_only(&signed, saved.as_ref(), vkey.as_ref())?;
+    stages.continuity(&plan, &passed.summary, period);
+    let sound = vkey.is_some() && args.vkey.is_some();
+    Ok((stages.end(period.is_some(), sound), passed.summary))
+}
+
+/// The key itself, or the first line of the file that holds it.
+fn first_key(given: &str) -> Result<Verifier, Fault> {
+    let path = std::path::Path::new(given);
+    if !path.is_file() {
+        return crate::audit::home::read_vkey(given);
+    }
+    let text = String::from_utf8_lossy(&crate::pack::small(path)?).into_owned();
+    crate::audit::home::read_vkey(text.lines().next().unwrap_or_default())
+}
+
+impl Stages<'_> {
+    fn format(&mut self) -> Result<Option<(Signed, Plan, Option<Claim>)>, Fault> {
+        let name = "1 format";
+        let read =
+            self.pack.claim().and_then(|claim| Ok((claim, read_checkpoint(&self.pack.checkpoint())?.1)));
+        let (claim, signed) = match read {
+            Ok(read) => read,
+            Err(fault) if fault.exit == Exit::Failed => return Err(fault),
+            Err(fault) => {
+                self.report.fail(name, fault.exit, format!("{}: {}", fault.place, fault.why));
+                return Ok(None);
+            }
+        };
+        let head = &signed.checkpoint;
+        let plan = claim.as_ref().map_or_else(
+            || Plan::whole(head.size),
+            |claim| Plan::new(head.size, claim.bundles.0..claim.bundles.1, claim.since),
+        );
+        self.report.data["checkpoint"] =
+            json!({"origin": head.origin, "size": head.size, "root": head.root.to_string()});
+        let mut beside = String::new();
+        if let Some(claim) = &claim {
+            let mine = (&claim.origin, claim.size, &claim.root, claim.bundles);
+            let root = head.root.to_string();
+            if mine != (&head.origin, head.size, &root, (plan.bundles.start, plan.bundles.end)) {
+                let why = format!(
+                    "pack.json speaks of {} with {} entries, the checkpoint of {} with {}",
+                    claim.origin, claim.size, head.origin, head.size
+                );
+                self.report.fail(name, Exit::Tampered, why);
+                return Ok(None);
+            }
+            self.report.data["source"] = json!(claim.source);
+            match check_sums(self.pack.dir()) {
+                Ok(count) => beside = format!(", {count} files beside the tree hold their sums"),
+                Err(fault) if fault.exit == Exit::Failed => return Err(fault),
+                Err(fault) => {
+                    let begun =
+                        if fault.place.ends_with("SHA256SUMS") { " (was the fetch finished?)" } else { "" };
+                    self.report.fail(name, fault.exit, format!("{}: {}{begun}", fault.place, fault.why));
+                    return Ok(None);
+                }
+            }
+        }
+        let bundles = plan.bundles.end - plan.bundles.start;
+        let detail = format!(
+            "{} tile files, {} bundles, checkpoint over {} entries of {}{beside}",
+            thousands(plan.tile_count()),
+            thousands(bundles),
+            thousands(head.size),
+            head.origin
+        );
+        self.report.check(name, State::Ok, detail);
+        Ok(Some((signed, plan, claim)))
+    }
+
+    fn pass(&self, plan: &Plan, signed: &Signed, period: Option<(u64, u64)>) -> Result<Passed, Fault> {
+        let subset = self.args.read_subset.map(|share| share.pick()).transpose()?;
+        let ask = Ask { period: period.unwrap_or((0, u64::MAX)), gap_ms: self.args.gap.saturating_mul(1000) };
+        let pass = Pass { dir: self.pack.dir(), plan, threads: self.threads, ask, subset };
+        let mut state = resume::State::open(self.args.resume.as_deref(), &pass, signed)?;
+        let total = plan.entries().end - plan.entries().start;
+        let mut progress = self.ui.progress("leaves ", total, Unit::Items("entries"));
+        let mut at = plan.bundles.start;
+        let (from, before) = state.take();
+        let passed = pass.run(from, before, &mut |upto, passed| {
+            progress.add((upto.saturating_sub(at) * WIDTH).min(total));
+            at = upto;
+            state.step(upto, passed)
+        })?;
+        progress.finish();
+        state.done()?;
+        Ok(passed)
+    }
+
+    fn leaves(&mut self, plan: &Plan, passed: &Passed, made: Option<&segments::Made>) {
+        let name = "2 bytes -> leaves";
+        let summary = &passed.summary;
+        self.report.data["entries"] =
+            json!({"hashed": summary.entries, "bytes": summary.bytes, "wrong": passed.wrong});
+        let wrong = passed.findings.iter().find_map(|finding| match finding {
+            Finding::Entry(seq, place, why) => Some((Exit::Tampered, Some(*seq), place, why)),
+            Finding::Tile(bad) if bad.place.starts_with("tile/entries/") => {
+                let exit = if bad.missing { Exit::Missing } else { Exit::Tampered };
+                Some((exit, None, &bad.place, &bad.why))
+            }
+            Finding::Tile(_) => None,
+        });
+        if let Some((exit, seq, place, why)) = wrong {
+            let entry = seq.map(|seq| format!("entry {seq}, ")).unwrap_or_default();
+            let more = if passed.wrong > 1 {
+                format!("; {} more bundles or tiles do not hold", thousands(passed.wrong - 1))
+            } else {
+                "; everything else holds".to_owned()
+            };
+            self.report.data["damage"] = json!({"entry": seq, "place": place, "found": why});
+            self.report.fail(name, exit, format!("{entry}{place}: {why}{more}"));
+            return;
+        }
+        if let Some(segments::Made::Wrong(exit, why)) = made {
+            self.report.fail(name, *exit, format!("segments: {why}"));
+            return;
+        }
+        let mut detail = format!("{} re-hashed", thousands(summary.entries));
+        if let Some(segments::Made::Equal(text)) = made {
+            detail.push_str(&format!("; {text}"));
+        }
+        let entries = plan.entries();
+        let state = if self.args.read_subset.is_some() {
+            let of = plan.bundles.end - plan.bundles.start;
+            detail.push_str(&format!(
+                " in {} of {} bundles: the others were not looked at",
+                passed.bundles, of
+            ));
+            State::Warn
+        } else {
+            if !plan.is_whole() {
+                detail.push_str(&format!(
+                    ", numbers {} to {} of {}",
+                    entries.start,
+                    entries.end.saturating_sub(1),
+                    thousands(plan.size)
+                ));
+            }
+            State::Ok
+        };
+        self.report.check(name, state, detail);
+    }
+
+    fn root(&mut self, plan: &Plan, passed: &Passed, signed: &Signed, tree: Option<BadTile>) {
+        let name = "3 tree -> root";
+        let tile = || {
+            passed.findings.iter().find_map(|finding| match finding {
+                Finding::Tile(bad) if !bad.place.starts_with("tile/entries/") => Some(bad.clone()),
+                _ => None,
+            })
+        };
+        if let Some(bad) = tree.or_else(tile) {
+            let exit = if bad.missing { Exit::Missing } else { Exit::Tampered };
+            return self.report.fail(name, exit, format!("{}: {}", bad.place, bad.why));
+        }
+        let part = if plan.is_whole() { "" } else { ", by way of the tiles beside them" };
+        self.report.check(name, State::Ok, format!("{}{part}", signed.checkpoint.root));
+    }
+
+    fn signatures(&mut self, signed: &Signed, vkey: Option<&Verifier>) {
+        let name = "4 signatures";
+        let others = signed.signatures.len().saturating_sub(1);
+        let witnesses = match others {
+            0 => "witnesses none: only the operator vouches for this tree".to_owned(),
+            n => format!("{n} further lines, which nobody here has a key for"),
+        };
+        let Some(vkey) = vkey else {
+            self.report.check(
+                name,
+                State::Warn,
+                "not looked at: no key in the pack, and none given with --vkey",
+            );
+            return;
+        };
+        if let Err(error) = signed.verify(vkey) {
+            let detail = format!("checkpoint: {error} ({})", vkey.vkey());
+            self.report.fail(name, Exit::Tampered, detail);
+            return;
+        }
+        let own = self.args.vkey.is_some();
+        let whose = if own { "" } else { ", which is the pack's own claim: compare it, and give --vkey" };
+        // A tree that nobody but its operator vouches for is never all green.
+        let state = State::Warn;
+        self.report.check(name, state, format!("log key {:08x}{whose}; {witnesses}", vkey.key_id()));
+    }
+
+    fn time(&mut self) {
+        let here: Vec<&str> =
+            STAMPS.into_iter().filter(|name| self.pack.dir().join(name).is_file()).collect();
+        let detail = if here.is_empty() {
+            "no time stamp in the pack: only the log's own clock says when".to_owned()
+        } else {
+            let how = "openssl ts -verify -data checkpoint -in checkpoint.tsr -CAfile CA, ots verify checkpoint.ots";
+            format!("{} not checked here; with others' tools: {how}", here.join(", "))
+        };
+        self.report.check("5 time", State::Skipped, detail);
+    }
+
+    fn append_only(
+        &mut self,
+        signed: &Signed,
+        saved: Option<&Signed>,
+        vkey: Option<&Verifier>,
+    ) -> Result<(), Fault> {
+        let name = "6 append-only";
+        let Some(saved) = saved else {
+            let detail = "no earlier checkpoint given: keep this one, and next time give it with --saved";
+            self.report.check(name, State::Skipped, detail);
+            return Ok(());
+        };
+        let (old, new) = (&saved.checkpoint, &signed.checkpoint);
+        let fail = |stages: &mut Self, why: String| stages.report.fail(name, Exit::Inconsistent, why);
+        if old.origin != new.origin {
+            fail(self, format!("your checkpoint is of {}, this one of {}", old.origin, new.origin));
+            return Ok(());
+        }
+        if let Some(Err(error)) = vkey.map(|vkey| saved.verify(vkey)) {
+            fail(self, format!("your checkpoint over {} entries: {error}", thousands(old.size)));
+            return Ok(());
+        }
+        if old.size > new.size {
+            let (had, has) = (thousands(old.size), thousands(new.size));
+            fail(self, format!("the log had {had} entries when you kept your checkpoint, it has {has} now"));
+            return Ok(());
+        }
+        let (mut folder, mut absent) = (Folder(self.pack.dir().to_owned()), None);
+        let mut hashes = TileHashes::new(new.size, |tile| match folder.tile(tile) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => {
+                absent = Some(tile);
+                Err(None)
+            }
+            Err(fault) => Err(Some(fault)),
+        });
+        let path = match consistency_proof(old.size, new.size, &mut hashes) {
+            Ok(path) => path,
+            Err(engine::tree::ProofError::Read(engine::tree::tiles::TileError::Fetch(Some(fault)))) => {
+                return Err(fault);
+            }
+            Err(_) => {
+                let tile = absent.map_or_else(|| "a tile".to_owned(), |tile| tile.path());
+                let detail = format!("{tile} is not in the pack: fetch it with --saved and your checkpoint");
+                self.report.fail(name, Exit::Missing, detail);
+                return Ok(());
+            }
+        };
+        match verify_consistency(old.size, new.size, &path, &old.root, &new.root) {
+            Ok(()) => {
+                let detail =
+                    format!("consistent with your saved checkpoint over {} entries", thousands(old.size));
+                self.report.check(name, State::Ok, detail);
+            }
+            Err(_) => fail(
+                self,
+                format!(
+                    "the first {} entries are not those of your saved checkpoint (root {}): the log was forked or rewritten",
+                    thousands(old.size),
+                    old.root
+                ),
+            ),
+        }
+        Ok(())
+    }
+
+    fn continuity(&mut self, plan: &Plan, summary: &Summary, period: Option<(u64, u64)>) {
+        let name = "7 continuity";
+        self.report.data["continuity"] = json!({"gaps": summary.gap_count, "listed": summary.gaps,
+            "first": summary.first, "last": summary.last});
+        if let Some((seq, why)) = &summary.disorder {
+            self.report.fail(name, Exit::Tampered, format!("entry {seq}: {why}"));
+            return;
+        }
+        let (Some(first), Some(last)) = (summary.first, summary.last) else {
+            self.report.check(name, State::Ok, "there are no entries");
+            return;
+        };
+        let span = format!("{} to {}, in order", when(first.time_ms), when(last.time_ms));
+        let gap = match summary.gaps.as_slice() {
+            [] => format!("no gap over {} s", self.args.gap),
+            [one, ..] => format!(
+                "{} gaps over {} s, the first {} to {} after entry {}",
+                thousands(summary.gap_count),
+                self.args.gap,
+                when(one.from_ms),
+                when(one.to_ms),
+                one.after
+            ),
+        };
+        let state = if summary.gap_count > 0 { State::Warn } else { State::Ok };
+        self.report.check(name, state, format!("{span}; {gap}"));
+        if let Some(period) = period {
+            self.period(plan, summary, period);
+        }
+    }
+
+    fn period(&mut self, plan: &Plan, summary: &Summary, period: (u64, u64)) {
+        let entries = plan.entries();
+        let (first, last, count) = summary.within.unwrap_or((0, 0, 0));
+        self.report.data["period"] = json!({"from_ms": period.0, "to_ms": period.1, "count": count,
+            "first": (count > 0).then_some(first), "last": (count > 0).then_some(last)});
+        let begins = summary.before.is_some() || entries.start == 0;
+        let ends = summary.after.is_some() || entries.end == plan.size;
+        if !(begins && ends) {
+            let side = if begins { "end" } else { "beginning" };
+            let detail =
+                format!("the pack does not reach the {side} of the period: fetch it with --from and --to");
+            self.report.fail("  period", Exit::Missing, detail);
+            return;
+        }
+        let border = match (summary.before, summary.after) {
+            (Some(before), Some(after)) => format!("entry {before} stands before it, entry {after} after it"),
+            (None, Some(after)) => format!("it begins with the log, entry {after} stands after it"),
+            (Some(before), None) => format!("entry {before} stands before it, and the checkpoint ends in it"),
+            (None, None) => "it holds the whole log under this checkpoint".to_owned(),
+        };
+        let what = if count == 0 {
+            "no entry".to_owned()
+        } else {
+            format!("{} entries, {first} to {last}", thousands(count))
+        };
+        let state = if self.args.read_subset.is_some() { State::Warn } else { State::Ok };
+        self.report.check("  period", state, format!("{what}: {border}"));
+    }
+
+    fn end(mut self, period: bool, own_key: bool) -> Report {
+        let dir = self.args.home.dir.display();
+        let complete = if period { ", complete for the period" } else { "" };
+        self.report.verdict = match self.report.exit {
+            Exit::Ok if self.args.read_subset.is_some() => {
+                "what was looked at is intact; the rest was not looked at".into()
+            }
+            Exit::Ok if own_key => format!("intact{complete}, signed by your key; not witnessed"),
+            Exit::Ok => format!("intact{complete}, by the key that came with it; not witnessed"),
+            Exit::Missing => format!("evidence is missing: fetch it again into {dir}, or find the copy that has it"),
+            Exit::Inconsistent => "this is not the log that your checkpoint was taken from, or it was rewritten: keep both as evidence".into(),
+            _ => format!("NOT what was signed; the first failure above names the place. Keep {dir} as it is and compare with a copy"),
+        };
+        self.report
+    }
+}
