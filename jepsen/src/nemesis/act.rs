@@ -1,7 +1,7 @@
 //! How each fault is brought and taken away.
 
 use super::{Fault, Outcome};
-use crate::cluster::{Cluster, HOSTS, sync};
+use crate::cluster::{Cluster, HOSTS, Host, sync};
 use crate::net::Rule;
 use crate::rng::Rng;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,8 @@ pub enum Undo {
     Replace(usize),
     /// Wait until this host's node has read its log again and found it whole; it had made so many passes.
     Scrubbed(usize, u64),
+    /// Start this host's node, and wait until it has read its log again and found it whole.
+    Repaired(usize),
     /// Restart this host's node; its log counts this many failed syncs if the fault came.
     Restart(usize, u64),
 }
@@ -120,11 +122,7 @@ pub fn begin(fault: Fault, cluster: &Cluster, rng: &mut Rng) -> (Outcome, Undo) 
             let ordered = cluster.host(host).disk.order(&format!("fsync-delay {delay}"));
             or_skipped(ordered.map(|()| format!("{at}: {delay} ms")), Undo::Order(host, "fsync-delay 0"))
         }
-        Fault::Truncate => {
-            cluster.host(host).spoiled.store(true, Ordering::SeqCst);
-            cluster.host(host).kill();
-            or_skipped(truncate(&cluster.host(host).data(), rng), Undo::Launch(vec![host]))
-        }
+        Fault::Truncate => truncate(cluster, rng),
         Fault::Rot => rot(cluster, rng),
         Fault::Wipe => wipe(cluster, host),
         Fault::Upgrade => upgrade(cluster, rng),
@@ -174,60 +172,88 @@ fn fsync_error(cluster: &Cluster, host: usize, rng: &mut Rng) -> (Outcome, Undo)
     or_skipped(ordered.map(|()| format!("host {host}, {after}")), Undo::Restart(host, before))
 }
 
-/// Flips bits in a sealed segment of a node that does not lead. Only one: the others are what is left to trust.
-fn rot(cluster: &Cluster, rng: &mut Rng) -> (Outcome, Undo) {
+/// A node that does not lead, and one of its sealed segments. Only one node at a time is damaged: the others are what is left
+/// to trust.
+fn sealed<'a>(cluster: &'a Cluster, rng: &mut Rng) -> Result<(&'a Host, PathBuf), String> {
     let Some(leader) = cluster.leader().filter(|_| super::settled(cluster, Duration::from_secs(10))) else {
-        return skipped("another node is not ready: the group could not spare one");
+        return Err("another node is not ready: the group could not spare one".to_owned());
     };
     let host = cluster.host(other(leader, rng));
-    let (mut files, number) = (Vec::new(), host.number);
-    if let Err(error) = collect(&host.data().join("log"), &mut files) {
-        return skipped(error.to_string());
-    }
+    let mut files = Vec::new();
+    collect(&host.data().join("log"), &mut files).map_err(|error| error.to_string())?;
     files.retain(|path| path.extension().is_some_and(|ending| ending == "seg"));
     files.sort();
     // The last is zeroed ahead, the one before is written to; both are still in the log's own hands.
     files.truncate(files.len().saturating_sub(2));
     if files.is_empty() {
-        return skipped("no segment is sealed yet");
+        return Err("no segment is sealed yet".to_owned());
     }
-    let path = rng.pick(&files);
+    Ok((host, rng.pick(&files).clone()))
+}
+
+/// Flips bits in a sealed segment.
+fn rot(cluster: &Cluster, rng: &mut Rng) -> (Outcome, Undo) {
+    let (host, path) = match sealed(cluster, rng) {
+        Ok(found) => found,
+        Err(why) => return skipped(why),
+    };
+    let Some(before) = host.metric("flk_scrub_passes_total") else { return skipped("it does not answer") };
     let length = path.metadata().map_or(1, |metadata| metadata.len().max(1));
     let (at, bits) = (rng.below(length), rng.between(1, 255));
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let Some(before) = host.metric("flk_scrub_passes_total") else { return skipped("it does not answer") };
     host.spoiled.store(true, Ordering::SeqCst);
     let ordered = host.disk.order(&format!("rot node-{}/log/{name} {at} {bits}", host.name()));
+    let number = host.number;
     or_skipped(ordered.map(|()| format!("host {number}: {name} at {at}")), Undo::Scrubbed(number, before))
 }
 
-/// Waits until a node's scrubber has been over all of its log since, and nothing is damaged. How many repairs it has made.
-fn scrubbed(cluster: &Cluster, host: usize, before: u64) -> Option<u64> {
+/// Waits until a node's scrubber has been over all of its log since, and nothing is damaged.
+fn scrubbed(cluster: &Cluster, host: usize, before: u64) -> Option<String> {
     let host = cluster.host(host);
     let end = Instant::now() + SCRUBBED_WITHIN;
     while Instant::now() < end {
         let passes = host.metric("flk_scrub_passes_total");
         // A pass may have been under way; and one that has been restarted meanwhile counts from nothing.
-        let over = passes.is_some_and(|passes| passes >= before + 2 || (passes < before && passes >= 1));
-        if over && host.metric("flk_scrub_damage") == Some(0) {
-            return host.metric("flk_repairs_done_total");
+        let over = passes
+            .is_some_and(|passes| passes >= before.saturating_add(2) || (passes < before && passes >= 1));
+        if over
+            && host.metric("flk_scrub_damage") == Some(0)
+            && let Some(repaired) = host.metric("flk_repairs_done_total")
+        {
+            return Some(format!("host {} is whole, {repaired} repairs since its start", host.number));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
     None
 }
 
-/// Cuts the end off one of the files that are made from the log.
-fn truncate(data: &Path, rng: &mut Rng) -> Result<String, String> {
+/// Cuts the end off a file of a node that is down: a sealed segment, or one of those that are made from the log.
+fn truncate(cluster: &Cluster, rng: &mut Rng) -> (Outcome, Undo) {
+    if rng.chance(1, 2)
+        && let Ok((host, path)) = sealed(cluster, rng)
+    {
+        host.spoiled.store(true, Ordering::SeqCst);
+        host.kill();
+        let repaired = Undo::Repaired(host.number);
+        return or_skipped(cut_short(&path, rng), repaired);
+    }
+    let host = cluster.host(victim(cluster, rng));
+    host.spoiled.store(true, Ordering::SeqCst);
+    host.kill();
     let mut files = Vec::new();
     for made in ["worm", "tlog", "proj"] {
-        collect(&data.join(made), &mut files).map_err(|error| format!("{made}: {error}"))?;
+        if let Err(error) = collect(&host.data().join(made), &mut files) {
+            return (Outcome::Skipped(format!("{made}: {error}")), Undo::Launch(vec![host.number]));
+        }
     }
     files.sort();
     if files.is_empty() {
-        return Err("no file has been made yet".to_owned());
+        return (Outcome::Skipped("no file has been made yet".to_owned()), Undo::Launch(vec![host.number]));
     }
-    let path = rng.pick(&files);
+    or_skipped(cut_short(rng.pick(&files).as_path(), rng), Undo::Launch(vec![host.number]))
+}
+
+fn cut_short(path: &Path, rng: &mut Rng) -> Result<String, String> {
     let mut cut = || {
         let file = std::fs::OpenOptions::new().write(true).open(path)?;
         let length = file.metadata()?.len();
@@ -358,15 +384,21 @@ pub fn end(undo: Undo, cluster: &Cluster, rng: &mut Rng) -> Outcome {
         Undo::Replace(host) => replace(cluster, host).map_or_else(Outcome::Indeterminate, Outcome::Installed),
         Undo::Order(host, order) => done(cluster.host(host).disk.order(order), order),
         Undo::Scrubbed(host, before) => match scrubbed(cluster, host, before) {
-            Some(repaired) => {
-                Outcome::Installed(format!("host {host} is whole, {repaired} repairs since its start"))
-            }
+            Some(repaired) => Outcome::Installed(repaired),
             None => {
                 let healed = cluster.host(host).disk.order("heal");
                 Outcome::Indeterminate(format!(
                     "host {host} did not repair itself; a good copy is put back: {healed:?}"
                 ))
             }
+        },
+        Undo::Repaired(host) => match cluster.launch(host) {
+            Err(why) => Outcome::Indeterminate(why),
+            // A process that was started now has made no pass before.
+            Ok(()) => scrubbed(cluster, host, u64::MAX).map_or_else(
+                || Outcome::Indeterminate(format!("host {host} did not repair itself")),
+                Outcome::Installed,
+            ),
         },
         Undo::Restart(host, before) => {
             let disk = &cluster.host(host).disk;

@@ -71,7 +71,11 @@ pub const FAULTS: &[(Fault, &str, &str)] = &[
     (Fault::Full, "full", "one node's disk is full"),
     (Fault::FsyncError, "fsync-error", "one fsync of one node's log fails, then the node is restarted"),
     (Fault::Slow, "slow-disk", "every fsync of one node takes long"),
-    (Fault::Truncate, "truncate", "a file made from the log of a stopped node loses its end"),
+    (
+        Fault::Truncate,
+        "truncate",
+        "a file of a stopped node loses its end: a sealed segment, or one that is made from the log",
+    ),
     (
         Fault::Rot,
         "rot",
