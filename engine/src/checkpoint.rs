@@ -1,5 +1,5 @@
 //! Signed tree heads as other people's tools read them: C2SP signed-note v1.0.0 and tlog-checkpoint v1.0.0,
-//! with Ed25519 signatures, and receipts as C2SP tlog-proof v1.
+//! with Ed25519 signatures, and receipts as C2SP tlog-proof v1 or RFC 9942 COSE receipts.
 //!
 //! ```text
 //! <origin>\n
@@ -10,6 +10,7 @@
 //! ```
 //! A parsed text is accepted only if writing it again gives the same bytes: one checkpoint has one text.
 
+mod cose;
 mod note;
 mod receipt;
 
@@ -22,6 +23,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use crate::limits::NOTE_MAX;
 use crate::log::Digest;
 
+pub use cose::cose_receipt;
 pub use note::{NoteError, NoteSignature, Signer, Verifier};
 pub use receipt::Receipt;
 

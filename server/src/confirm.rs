@@ -12,7 +12,7 @@ use crate::node::Node;
 use crate::peers::DIGEST;
 use bytes::Bytes;
 use engine::codec::{DecodeError, Reader};
-use engine::event::{Attested, Event};
+use engine::event::Event;
 use engine::log::{Digest, Lsn};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use raft::{MemberStanding, Peer};
@@ -25,7 +25,9 @@ const ANSWER_MAX: usize = 1 + 32 + 32;
 /// How long the others may take: they are some records behind, not seconds.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two questions to a node that is not there yet.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(1);
+/// Before all are asked again of whom too few answered.
+const TOO_FEW_PAUSE: Duration = Duration::from_millis(50);
 
 /// Digests of outcomes and ledger.
 type Digests = (Digest, Digest);
@@ -41,7 +43,6 @@ enum Verdict {
 
 /// Has what this node attests confirmed, until the task is dropped.
 pub async fn run(node: Arc<Node>) {
-    node.fold.want_confirmation();
     loop {
         let events = node.fold.to_confirm().await;
         let attested = events.iter().find_map(|event| match event {
@@ -49,21 +50,49 @@ pub async fn run(node: Arc<Node>) {
             _ => None,
         });
         let Some(attested) = attested else { continue };
-        match ask(&node, &attested).await {
-            Verdict::Agreed => node.fold.confirmed(&attested, events),
-            Verdict::Refuted(theirs) => node.fold.refuted(&attested, theirs),
+        let ours = (attested.outcomes, attested.ledger);
+        match ask(&node, attested.upto, ours).await {
+            Verdict::Agreed => {
+                node.fold.notary.confirmed(attested.upto);
+                node.fold.confirmed(&attested, events);
+            }
+            Verdict::Refuted(theirs) => node.fold.refuted(attested.upto, ours, theirs),
             Verdict::Open => node.fold.not_logged(&events),
         }
     }
 }
 
-async fn ask(node: &Node, attested: &Attested) -> Verdict {
+/// Has what receipts are to be signed over confirmed, until the task is dropped: one question at a time, for all that
+/// was folded by then.
+pub async fn receipts(node: Arc<Node>) {
+    loop {
+        let wanted = node.fold.notary.to_confirm().await;
+        let folded = {
+            let core = node.fold.core();
+            let upto = core.ledger.applied();
+            core.ledger.computed_after(upto).map(|ours| (upto, ours))
+        };
+        let Some((upto, ours)) = folded.filter(|(upto, _)| *upto >= wanted) else {
+            // Its requests were told within the record, which ends in a moment.
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        match ask(&node, upto, ours).await {
+            Verdict::Agreed => node.fold.notary.confirmed(upto),
+            Verdict::Refuted(theirs) => return node.fold.refuted(upto, ours, theirs),
+            // Too few are there; some may be soon.
+            Verdict::Open => tokio::time::sleep(TOO_FEW_PAUSE).await,
+        }
+    }
+}
+
+async fn ask(node: &Node, upto: Lsn, ours: Digests) -> Verdict {
     let voters: Vec<MemberStanding> =
         node.group.members().into_iter().filter(|member| member.voter).collect();
-    let mut count = Count::new(voters.len(), (attested.outcomes, attested.ledger));
+    let mut count = Count::new(voters.len(), ours);
     let end = Instant::now() + PATIENCE;
     let others = voters.iter().filter(|member| member.node != node.config.node_id);
-    let mut answers: FuturesUnordered<_> = others.map(|voter| one(node, voter, attested.upto, end)).collect();
+    let mut answers: FuturesUnordered<_> = others.map(|voter| one(node, voter, upto, end)).collect();
     while count.verdict() == Verdict::Open
         && let Some(answer) = answers.next().await
     {

@@ -4,6 +4,7 @@
 //! them, which are many.
 
 use crate::http::refusal::{Problem, Refusal};
+use crate::receipts::Round;
 use crate::verdicts::Judging;
 use bytes::Bytes;
 use engine::ledger::{First, Outcome};
@@ -73,6 +74,14 @@ pub struct Decision {
     pub replay: Replay,
     /// Where its answer comes from.
     pub source: Source,
+    /// What its record added to the tree, if anyone in its batch asked for a receipt.
+    pub round: Option<Arc<Round>>,
+}
+
+impl Decision {
+    fn new(replay: Replay, source: Source) -> Decision {
+        Decision { replay, source, round: None }
+    }
 }
 
 /// A decision, or why there is none.
@@ -87,6 +96,24 @@ pub struct Settled {
     pub body: Bytes,
     /// Whether it is the first.
     pub replay: Replay,
+    /// What it speaks of.
+    pub stands: Stands,
+}
+
+/// Where the submission stands that an answer speaks of.
+#[derive(Clone, Debug)]
+pub enum Stands {
+    /// In the record that was just folded.
+    Now {
+        /// That record's leaves, if anyone asked for a receipt.
+        round: Option<Arc<Round>>,
+        /// Its place in the record.
+        nth: u32,
+        /// Index of its leaf.
+        seq: u64,
+    },
+    /// In an earlier record.
+    Before(Box<First>),
 }
 
 /// Status of a verdict: 200 only when there is nothing to look at.
@@ -140,13 +167,11 @@ impl From<Refusal> for Box<Problem> {
 pub fn decided(outcome: &Outcome, kept: Kept, lsn: Lsn, nth: u32) -> Decided {
     match outcome {
         Outcome::First { seq, .. } => {
-            Ok(Decision { replay: Replay::First, source: Source::Judged { kept, lsn, nth, seq: *seq } })
+            Ok(Decision::new(Replay::First, Source::Judged { kept, lsn, nth, seq: *seq }))
         }
-        Outcome::Duplicate { first } => {
-            Ok(Decision { replay: Replay::Same, source: Source::First(Box::new(*first)) })
-        }
+        Outcome::Duplicate { first } => Ok(Decision::new(Replay::Same, Source::First(Box::new(*first)))),
         Outcome::Conflict { first, fields, .. } => {
-            Ok(Decision { replay: Replay::Different(*fields), source: Source::First(Box::new(*first)) })
+            Ok(Decision::new(Replay::Different(*fields), Source::First(Box::new(*first))))
         }
         Outcome::Refused { seq, .. } => match kept.judged() {
             Some(Judged::Malformed(error)) => {
@@ -160,7 +185,7 @@ pub fn decided(outcome: &Outcome, kept: Kept, lsn: Lsn, nth: u32) -> Decided {
                 Err(Box::new(Problem::from(Refusal::SignatureInvalid).detail(why.to_string())))
             }
             // Well signed without the structure of a summary: an answer, but nothing under any id.
-            _ => Ok(Decision { replay: Replay::First, source: Source::Judged { kept, lsn, nth, seq: *seq } }),
+            _ => Ok(Decision::new(Replay::First, Source::Judged { kept, lsn, nth, seq: *seq })),
         },
         Outcome::Configured { .. } | Outcome::Noted => Err(Refusal::Internal.into()),
     }

@@ -134,18 +134,23 @@ impl Door {
         Err(Problem::from(refusal).retry_after(standing.retry_s).member("violated-policies", json!([policy])))
     }
 
-    /// Counts, salts, stamps and queues one submission.
+    /// Counts, salts, stamps and queues one submission, whose answer is to carry a receipt or not.
     ///
     /// # Errors
     /// 503 when the queue is full or the server is stopping.
-    pub fn enter(&self, tenant: &TenantDoor, body: Vec<u8>) -> Result<oneshot::Receiver<Decided>, Problem> {
+    pub fn enter(
+        &self,
+        tenant: &TenantDoor,
+        body: Vec<u8>,
+        receipt: bool,
+    ) -> Result<oneshot::Receiver<Decided>, Problem> {
         let (sender, receiver) = oneshot::channel();
         let salt = salt().map_err(no_randomness)?;
         let bytes = body.len();
         assert!(bytes <= BODY_MAX, "I5: a body was let in that no record can hold");
         self.count(tenant, 1);
         self.queue
-            .push(tenant.id, std::iter::once((body, salt, ReplyTo::One(sender))), bytes)
+            .push(tenant.id, std::iter::once((body, salt, ReplyTo::One(sender))), bytes, receipt)
             .map_err(|full| self.full(full, 1))?;
         Ok(receiver)
     }
@@ -154,7 +159,12 @@ impl Door {
     ///
     /// # Errors
     /// As for [`Door::enter`].
-    pub fn enter_all(&self, tenant: &TenantDoor, bodies: Vec<Vec<u8>>) -> Result<Arc<Lines>, Problem> {
+    pub fn enter_all(
+        &self,
+        tenant: &TenantDoor,
+        bodies: Vec<Vec<u8>>,
+        receipt: bool,
+    ) -> Result<Arc<Lines>, Problem> {
         let n = bodies.len();
         let lines = Lines::new(n);
         let bytes = bodies.iter().map(Vec::len).sum();
@@ -163,7 +173,9 @@ impl Door {
             items.push((body, salt().map_err(no_randomness)?, ReplyTo::Line(lines.clone(), nth)));
         }
         self.count(tenant, n as u64);
-        self.queue.push(tenant.id, items.into_iter(), bytes).map_err(|full| self.full(full, n as u64))?;
+        self.queue
+            .push(tenant.id, items.into_iter(), bytes, receipt)
+            .map_err(|full| self.full(full, n as u64))?;
         Ok(lines)
     }
 

@@ -8,30 +8,31 @@
 //! The fold is the only writer of the ledger. Requests read it under the same lock, briefly and rarely.
 
 mod divergence;
+mod settings;
 
 use divergence::Confirmation;
 pub use divergence::Diverged;
+use settings::{admittable, key_table};
 
 use crate::decision::{Decided, Kept, decided};
-use crate::door::{Admittable, Door};
+use crate::door::Door;
 use crate::keys::Kek;
 use crate::metrics::Metrics;
 use crate::projections::projector::{Leaves, Projector, Work};
 use crate::projections::tiles::Published;
 use crate::proposer::InFlight;
 use crate::queue::Queue;
-use crate::quota::Limits;
+use crate::receipts::{Leaf, Notary, Round};
 use crate::scrub::Damages;
 use crate::seed::Unconfirmed;
 use crate::tally::Tally;
-use crate::tenants::KekSecrets;
 use crate::verdicts::KeyTable;
 use arc_swap::ArcSwap;
 use engine::checkpoint::{Checkpoint, Signed, Signer};
-use engine::event::{Event, KeyKind};
-use engine::ledger::{Ledger, Outcome, TenantState};
+use engine::event::Event;
+use engine::ledger::{Ledger, Outcome};
 use engine::log::Lsn;
-use engine::summary::{Judged, KeyRing};
+use engine::summary::Judged;
 use raft::{Batch, Machine, Standing};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -105,6 +106,8 @@ pub struct Shared {
     diverged: OnceLock<Diverged>,
     /// What is to be attested, for the others to confirm first.
     confirmation: Confirmation,
+    /// What may be signed for receipts.
+    pub notary: Notary,
     died: Notify,
 }
 
@@ -146,6 +149,7 @@ impl Shared {
             fatal: OnceLock::new(),
             diverged: OnceLock::new(),
             confirmation: Confirmation::default(),
+            notary: Notary::default(),
             died: Notify::new(),
         })
     }
@@ -280,37 +284,6 @@ impl Shared {
     }
 }
 
-fn admittable(state: &TenantState) -> Admittable {
-    let tenant = &state.tenant;
-    let limits = Limits { rate_per_s: tenant.rate_per_s, burst: tenant.burst, daily: tenant.daily_quota };
-    Admittable { id: tenant.id, active: tenant.active, limits }
-}
-
-/// Prepares the keys of all tenants.
-fn key_table(ledger: &Ledger<Index>, kek: &Kek) -> KeyTable {
-    let mut table = KeyTable {
-        version: ledger.keys_version(),
-        rings: Default::default(),
-        costly: Default::default(),
-        policy: Arc::new(ledger.current_policy().1.policy.clone()),
-    };
-    ledger.tenants().for_each(|state| set_ring(&mut table, state, kek));
-    table
-}
-
-fn set_ring(table: &mut KeyTable, state: &TenantState, kek: &Kek) {
-    let id = state.tenant.id;
-    match KeyRing::new(&state.keys, &KekSecrets(kek)) {
-        Ok(ring) => drop(table.rings.insert(id, Arc::new(ring))),
-        Err(error) => {
-            tracing::error!(tenant = id.as_str(), %error, "this tenant's keys cannot be used; its submissions are refused");
-            table.rings.remove(&id);
-        }
-    }
-    let costly = state.keys.iter().any(|key| matches!(key.kind, KeyKind::Ed25519(_)));
-    table.costly.insert(id, costly);
-}
-
 /// Raft's machine: the ledger.
 pub struct Fold(pub Arc<Shared>);
 
@@ -327,25 +300,34 @@ impl Machine for Fold {
         let in_flight = batch.local::<InFlight>();
         let mut told = Vec::with_capacity(batch.events.len());
         let mut tally = Tally::default();
-        {
+        let round = {
             let mut core = shared.core();
             assert!(lsn > core.standing.lsn, "I6: record {lsn} is told twice or out of order");
             if let Err(why) = shared.compare(&mut core, lsn, &batch.events) {
                 return shared.die(why);
             }
             core.inside = true;
+            let before = in_flight.filter(|batch| batch.receipts).map(|_| core.ledger.tree().clone());
+            let mut leaves = Vec::new();
             let mut keys = shared.keys.load_full();
             for (nth, event) in batch.events.iter().enumerate() {
                 match shared.step(&mut core, &mut keys, (lsn, nth), event, in_flight, &mut tally) {
-                    Ok(decided) => told.push(decided),
+                    Ok((decided, leaf)) => {
+                        told.push(decided);
+                        leaves.extend(leaf.filter(|_| before.is_some()));
+                    }
                     Err(why) => return shared.die(why),
                 }
             }
-        }
+            before.map(|before| Arc::new(Round::new(lsn, batch.events.clone(), before, leaves)))
+        };
         tally.add_to(&shared.metrics);
         if let Some(in_flight) = in_flight {
             for (reply, decided) in in_flight.take().into_iter().zip(told) {
-                if let Some(decided) = decided {
+                if let Some(mut decided) = decided {
+                    if let Ok(decision) = &mut decided {
+                        decision.round = round.clone();
+                    }
                     reply.tell(decided);
                 }
             }
@@ -384,7 +366,7 @@ impl Machine for Fold {
 }
 
 impl Shared {
-    /// One event: judged, decided, applied. `None` for events nobody waits for.
+    /// One event: judged, decided, applied. No decision for events nobody waits for; the leaf, if it gave one.
     fn step(
         &self,
         core: &mut Core,
@@ -393,7 +375,7 @@ impl Shared {
         event: &Event,
         in_flight: Option<&InFlight>,
         tally: &mut Tally,
-    ) -> Result<Option<Decided>, String> {
+    ) -> Result<(Option<Decided>, Option<Leaf>), String> {
         let place = u32::try_from(nth).unwrap_or(u32::MAX);
         let ready = in_flight.filter(|in_flight| in_flight.judging.version() == keys.version);
         let own = match (event, ready) {
@@ -421,54 +403,34 @@ impl Shared {
             let time_ms = core.ledger.log_time_ms();
             core.leaves.push(seq, time_ms, leaf, hash);
         }
-        match event {
+        let leaf = applied.leaf.zip(applied.leaf_hash).map(|(line, hash)| Leaf { line, hash });
+        let decided = match event {
             Event::Received(envelope) => {
                 core.since_snapshot += 1;
                 if core.live {
                     tally.count(&self.door, &envelope.tenant, &outcome, judged);
                 }
-                if in_flight.is_none() {
-                    return Ok(None);
-                }
                 let policy = keys.policy.clone();
                 let kept = match (own, in_flight) {
+                    (_, None) => None,
                     (None, Some(in_flight)) => Some(Kept::InBatch(in_flight.judging.clone(), nth)),
-                    (Some(judged), _) => Some(Kept::Own(judged, policy)),
-                    (None, None) => None,
+                    (Some(judged), Some(_)) => Some(Kept::Own(judged, policy)),
                 };
-                Ok(kept.map(|kept| decided(&outcome, kept, lsn, place)))
+                kept.map(|kept| decided(&outcome, kept, lsn, place))
             }
             Event::Checkpoint(note) => {
                 self.publish(core, note);
-                Ok(None)
+                None
             }
             Event::TenantSet(_) | Event::KeySet(_) | Event::PolicySet(_) => {
                 if matches!(outcome, Outcome::Configured { .. }) {
                     *keys = self.configured(core, keys, event);
                 }
-                Ok(None)
+                None
             }
-            Event::Attested(_) => Ok(None),
-        }
-    }
-
-    fn configured(&self, core: &Core, keys: &KeyTable, event: &Event) -> Arc<KeyTable> {
-        let mut table = KeyTable { version: core.ledger.keys_version(), ..keys.clone() };
-        let tenant = match event {
-            Event::TenantSet(tenant) => Some(tenant.id),
-            Event::KeySet(key) => Some(key.tenant),
-            _ => None,
+            Event::Attested(_) => None,
         };
-        if let Some(state) = tenant.and_then(|id| core.ledger.tenant(&id)) {
-            set_ring(&mut table, state, &self.terms.kek);
-        }
-        table.policy = Arc::new(core.ledger.current_policy().1.policy.clone());
-        let table = Arc::new(table);
-        self.keys.store(table.clone());
-        if core.live {
-            self.door.set_tenants(core.ledger.tenants().map(admittable));
-        }
-        table
+        Ok((decided, leaf))
     }
 
     fn publish(&self, core: &mut Core, note: &[u8]) {

@@ -27,6 +27,7 @@ pub mod projections;
 pub mod proposer;
 pub mod queue;
 pub mod quota;
+pub mod receipts;
 pub mod scrub;
 pub mod seed;
 pub mod serve;

@@ -3,7 +3,7 @@
 use crate::answers::Answers;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, DiskChoice};
-use crate::decision::{Decided, Decision, Settled, Source, make};
+use crate::decision::{Decided, Decision, Settled, Source, Stands, make};
 use crate::disk::Disk;
 use crate::door::Door;
 use crate::fold::{Fold, Outset, Shared, Terms};
@@ -330,16 +330,16 @@ impl Node {
     /// # Errors
     /// The refusal that was decided, or 500 when a first answer cannot be read back.
     pub async fn settle(&self, decided: Decided) -> Result<Settled, Box<Problem>> {
-        let Decision { replay, source } = decided?;
-        let (status, body) = match source {
+        let Decision { replay, source, round } = decided?;
+        let ((status, body), stands) = match source {
             Source::Judged { kept, lsn, nth, seq } => {
                 let (status, body) = kept.answer(lsn, seq)?;
                 self.answers.put(lsn, nth, status, body.clone());
-                (status, body)
+                ((status, body), Stands::Now { round, nth, seq })
             }
-            Source::First(first) => self.first_answer(&first).await?,
+            Source::First(first) => (self.first_answer(&first).await?, Stands::Before(first)),
         };
-        Ok(Settled { status, body, replay })
+        Ok(Settled { status, body, replay, stands })
     }
 
     /// The answer the first submission of an id got: kept, or made again from the log, byte for byte.

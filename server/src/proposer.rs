@@ -21,6 +21,8 @@ pub struct InFlight {
     pub judging: Arc<Judging>,
     /// When it was proposed.
     pub begun: Instant,
+    /// Whether any answer is to carry a receipt.
+    pub receipts: bool,
     replies: Mutex<Vec<ReplyTo>>,
 }
 
@@ -143,13 +145,16 @@ fn take_batch(
     assert!(n > 0, "L1: a batch is never empty");
     let mut events = Vec::with_capacity(n);
     let mut replies = Vec::with_capacity(n);
+    let mut receipts = false;
     for item in waiting.drain(..n) {
+        receipts |= item.receipt;
         events.push(item.event);
         replies.push(item.reply);
     }
     let events = Arc::new(events);
     let judging = Arc::new(Judging::new(events.clone(), keys.load_full()));
-    let in_flight = Arc::new(InFlight { judging, begun: Instant::now(), replies: Mutex::new(replies) });
+    let in_flight =
+        Arc::new(InFlight { judging, begun: Instant::now(), receipts, replies: Mutex::new(replies) });
     (Batch { events, local: Some(in_flight.clone()) }, in_flight)
 }
 

@@ -71,6 +71,8 @@ pub struct Item {
     pub event: Event,
     /// Who waits for it.
     pub reply: ReplyTo,
+    /// Whether the answer is to carry a receipt.
+    pub receipt: bool,
 }
 
 /// Why an item was not taken.
@@ -111,7 +113,8 @@ impl Queue {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Stamps and takes submissions of one tenant: all of them or none.
+    /// Stamps and takes submissions of one tenant: all of them or none. `receipt` says whether their answers are to carry
+    /// receipts.
     ///
     /// # Errors
     /// When there is no room or the server is stopping; the waiters are given back untouched by dropping them.
@@ -120,6 +123,7 @@ impl Queue {
         tenant: TenantId,
         submissions: impl ExactSizeIterator<Item = (Vec<u8>, [u8; 16], ReplyTo)>,
         bytes: usize,
+        receipt: bool,
     ) -> Result<(), Full> {
         let size = bytes + submissions.len() * OVERHEAD;
         let now = self.clock.wall_ms();
@@ -136,7 +140,7 @@ impl Queue {
         let received_at_ms = inner.last_ms;
         for (body, salt, reply) in submissions {
             let event = Event::Received(Envelope { tenant, received_at_ms, salt, body });
-            inner.items.push(Item { event, reply });
+            inner.items.push(Item { event, reply, receipt });
         }
         drop(inner);
         if was_empty {
@@ -148,7 +152,11 @@ impl Queue {
     /// Takes events of the server's own. They pass the bound: there are few.
     pub fn push_own(&self, events: Vec<Event>) {
         let mut inner = self.lock();
-        inner.items.extend(events.into_iter().map(|event| Item { event, reply: ReplyTo::Nobody }));
+        inner.items.extend(events.into_iter().map(|event| Item {
+            event,
+            reply: ReplyTo::Nobody,
+            receipt: false,
+        }));
         drop(inner);
         self.ready.notify_one();
     }
@@ -205,7 +213,7 @@ mod tests {
 
     fn one(queue: &Queue, body: usize) -> Result<(), Full> {
         let tenant = TenantId::new("t").unwrap();
-        queue.push(tenant, std::iter::once((vec![0; body], [0; 16], ReplyTo::Nobody)), body)
+        queue.push(tenant, std::iter::once((vec![0; body], [0; 16], ReplyTo::Nobody)), body, false)
     }
 
     #[test]

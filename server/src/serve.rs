@@ -55,8 +55,10 @@ impl Running {
         let follower = tokio::spawn(lead::follow(node.clone()));
         let mut watchers = vec![tokio::spawn(disk::watch(node.clone()))];
         let peers = node.peers.as_ref().and_then(|way| {
+            node.fold.want_confirmation();
             watchers.push(tokio::spawn(confirm::run(node.clone())));
             watchers.push(tokio::spawn(group_time::watch(node.clone())));
+            watchers.push(tokio::spawn(confirm::receipts(node.clone())));
             let (certificates, metrics) = (way.certificates.clone(), &node.metrics);
             let gauges = (metrics.certificates_refused.clone(), metrics.certificate_ends.clone());
             watchers.push(tokio::spawn(certificates::watch(certificates.clone(), gauges.0, gauges.1)));

@@ -197,6 +197,12 @@ impl Verifier {
         self.key_id
     }
 
+    /// The key's name within COSE: the whole hash whose first four bytes are the id.
+    #[must_use]
+    pub fn kid(&self) -> [u8; 32] {
+        key_hash(&self.name, self.key.as_bytes())
+    }
+
     /// Whether a line claims to be of this key.
     #[must_use]
     pub fn is_of(&self, signature: &NoteSignature) -> bool {
@@ -218,12 +224,15 @@ impl Verifier {
 }
 
 fn key_id(name: &str, key: &[u8; 32]) -> u32 {
+    u32::from_be_bytes(*key_hash(name, key).first_chunk().expect("a digest has 32 bytes"))
+}
+
+fn key_hash(name: &str, key: &[u8; 32]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(name.as_bytes());
     hasher.update([b'\n', ED25519]);
     hasher.update(key);
-    let digest: [u8; 32] = hasher.finalize().into();
-    u32::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes"))
+    hasher.finalize().into()
 }
 
 /// Key names and origins: not empty, no spaces, no plus, nothing a terminal would act on.

@@ -7,6 +7,7 @@
 mod proof;
 mod range;
 pub mod tiles;
+mod window;
 
 use alloc::vec::Vec;
 
@@ -15,10 +16,11 @@ use sha2::{Digest as _, Sha256};
 use crate::log::Digest;
 
 pub use proof::{
-    Hashes, MemHashes, ProofError, VerifyError, consistency_proof, inclusion_proof, root_at,
+    Hashes, MemHashes, Missing, ProofError, VerifyError, consistency_proof, inclusion_proof, root_at,
     verify_consistency, verify_inclusion,
 };
 pub use range::Range;
+pub use window::Window;
 
 /// Root of the tree without leaves: SHA-256 of nothing.
 pub const EMPTY_ROOT: Digest = Digest([

@@ -91,9 +91,11 @@ impl Shared {
         let _ = self.diverged.set(Diverged { attested_in, divergence, projections });
     }
 
-    /// From now on a quorum confirms what is attested, whoever calls [`Shared::to_confirm`] sees to it.
+    /// From now on a quorum confirms what is attested and what receipts are signed over: whoever calls
+    /// [`Shared::to_confirm`] and the notary's sees to it.
     pub fn want_confirmation(&self) {
         self.confirmation.wanted.store(true, Ordering::Relaxed);
+        self.notary.want_quorum();
     }
 
     pub(super) fn confirm_or_log(&self, events: Vec<Event>) {
@@ -127,14 +129,12 @@ impl Shared {
         }
     }
 
-    /// A quorum computed `theirs`: this node, which leads, is the one that is wrong.
-    pub fn refuted(&self, attested: &Attested, (outcomes, ledger): (Digest, Digest)) {
-        let (projection, expected, found) = if outcomes == attested.outcomes {
-            ("ledger", ledger, attested.ledger)
-        } else {
-            ("outcomes", outcomes, attested.outcomes)
-        };
-        let divergence = Divergence { projection, upto: attested.upto, expected, found };
+    /// A quorum computed `theirs` after record `upto`: this node, which leads and computed `ours`, is the one that is wrong.
+    /// Both are digests of the outcomes and of the ledger.
+    pub fn refuted(&self, upto: Lsn, ours: (Digest, Digest), theirs: (Digest, Digest)) {
+        let (projection, expected, found) =
+            if theirs.0 == ours.0 { ("ledger", theirs.1, ours.1) } else { ("outcomes", theirs.0, ours.0) };
+        let divergence = Divergence { projection, upto, expected, found };
         let why = format!("I3: this node computed something else than a quorum of its group: {divergence}");
         self.note_divergence(&mut self.core(), None, divergence);
         self.die(why);

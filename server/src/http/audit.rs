@@ -6,22 +6,21 @@
 use super::ops::same;
 use super::refusal::{Problem, Refusal};
 use super::reply::{JSON, Reply, TEXT};
-use super::{TENANT, elsewhere};
+use super::{TENANT, accept, elsewhere};
 use crate::door::TenantDoor;
 use crate::node::Node;
 use crate::projections::tiles::Published;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use engine::checkpoint::Receipt;
+use crate::receipts;
 use engine::ledger::First;
 use engine::summary::PcsId;
-use engine::tree::inclusion_proof;
-use engine::tree::tiles::{Kind, Tile, TileHashes, bundle_push};
+use engine::tree::tiles::{Kind, Tile, bundle_push};
 use hyper::header::{self, HeaderMap};
 use serde_json::json;
+use std::io::Write as _;
 use std::sync::Arc;
 
 const OCTETS: &str = "application/octet-stream";
+const COSE: &str = "application/cose";
 
 /// Runs work that reads files away from the tasks that serve connections.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
@@ -94,41 +93,19 @@ pub(super) async fn lineage(node: &Arc<Node>, headers: &HeaderMap, id: &str) -> 
 }
 
 pub(super) async fn receipt(node: &Arc<Node>, headers: &HeaderMap, id: &str) -> Result<Reply, Problem> {
-    let (tenant, id, first) = look_up(node, headers, id).await?;
-    let Some(published) = node.fold.projector.tiles().published().filter(|p| p.size > first.seq) else {
-        let soon = "no checkpoint covers the record yet";
-        return Err(Problem::from(Refusal::LogUnavailable).detail(soon).retry_after(1));
+    let Some(media) = accept::choose(headers, &[TEXT, COSE]) else {
+        let detail = "a receipt is text/plain (C2SP tlog-proof) or application/cose (RFC 9942)";
+        return Err(Problem::from(Refusal::NotAcceptable).detail(detail));
     };
-    let envelope = node.envelope(&first).await.map_err(|problem| *problem)?;
-    let reader = node.clone();
-    let receipt = aside(move || build(&reader, &first, published)).await?;
-    let (path, leaf, note) = receipt.map_err(|error| {
-        tracing::error!(error, seq = first.seq, "a receipt cannot be made");
-        Problem::from(Refusal::Internal)
-    })?;
-    // What opens the commitment, for its owner alone; it is not covered by any signature.
-    let extra = json!({
-        "tenant": tenant.id.as_str(),
-        "pcs_id": id.to_string(),
-        "lsn": first.lsn.0,
-        "salt": STANDARD.encode(envelope.salt),
-        "leaf": String::from_utf8_lossy(&leaf),
-    });
-    let receipt =
-        Receipt { extra: Some(extra.to_string().into_bytes()), index: first.seq, path, checkpoint: note };
-    let name = format!("inline; filename=\"{id}.tlog-proof\"");
-    Ok(Reply::new(200, TEXT, receipt.encode()).with_text(header::CONTENT_DISPOSITION, name))
-}
-
-type Proof = (Vec<engine::log::Digest>, Vec<u8>, Vec<u8>);
-
-fn build(node: &Node, first: &First, published: Published) -> Result<Proof, String> {
-    let tiles = node.fold.projector.tiles();
-    let mut hashes = TileHashes::new(published.size, |tile| tiles.bytes(tile));
-    let path = inclusion_proof(first.seq, published.size, &mut hashes).map_err(|error| error.to_string())?;
-    let leaves = node.fold.projector.leaves(first.seq, first.seq + 1).map_err(|error| error.to_string())?;
-    let leaf = leaves.into_iter().next().ok_or("the leaf is not there")?;
-    Ok((path, leaf, published.note))
+    let (_, id, first) = look_up(node, headers, id).await?;
+    let receipt = receipts::of_first(node, &first).await?;
+    let (body, ending) = match media {
+        COSE => (receipts::cose(&receipt, &id, &node.fold.terms)?, "cose"),
+        _ => (receipt.encode(), "tlog-proof"),
+    };
+    let name = format!("inline; filename=\"{id}.{ending}\"");
+    let reply = Reply::new(200, media, body).with_text(header::CONTENT_DISPOSITION, name);
+    Ok(reply.with(header::VARY, "Accept"))
 }
 
 /// The published checkpoint of the region in the path.
@@ -197,7 +174,19 @@ pub(super) async fn entries(
     })?;
     let mut bundle = Vec::new();
     leaves.iter().for_each(|leaf| bundle_push(&mut bundle, leaf));
-    Ok(cached(Reply::new(200, OCTETS, bundle), false))
+    let reply = if accept::gzip(headers) {
+        let packed = aside(move || gzip(&bundle)).await?;
+        Reply::new(200, OCTETS, packed).with(header::CONTENT_ENCODING, "gzip")
+    } else {
+        Reply::new(200, OCTETS, bundle)
+    };
+    Ok(cached(reply, false).with(header::VARY, "Accept-Encoding"))
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    // Writing into memory cannot fail.
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).unwrap_or_default()
 }
 
 /// Entry bundles show every tenant's leaves: only who holds the token may read them.

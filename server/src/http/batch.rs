@@ -6,17 +6,23 @@
 use super::connection::Conn;
 use super::refusal::{Problem, Refusal};
 use super::reply::Reply;
-use super::submit::{settle, strict};
+use super::submit::{PREFERENCE_APPLIED, settle, wishes};
 use super::{TENANT, body, elsewhere};
 use crate::decision::Settled;
 use crate::node::Node;
 use crate::peers::forward::{Ask, Kind};
+use crate::receipts::{self, PATIENCE};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 const NDJSON: &str = "application/x-ndjson";
+/// Receipts in one answer: about three megabytes (L1).
+const RECEIPTS_MAX: usize = 1024;
+/// What the lines after those say.
+const TOO_MANY: &str = "one answer carries at most 1024 receipts";
 
 pub(super) async fn answer(
     node: &Arc<Node>,
@@ -29,31 +35,43 @@ pub(super) async fn answer(
         // Nobody reads a batch for a tenant that is not there.
         node.door.identify(tenant.as_deref())?;
     }
-    let strict = strict(headers);
+    let wishes = wishes(headers, request.uri().query());
     let patient = headers.contains_key(header::EXPECT);
     let body = body::read(request.into_body(), conn, node.config.batch_max_bytes, patient).await?;
     conn.answer_begins();
-    let ask = Ask { kind: Kind::Batch, strict, tenant, body };
+    let ask = Ask { kind: Kind::Batch, wishes, tenant, body };
     if node.has_peers() { elsewhere::ask_leader(node, &ask).await } else { here(node, &ask).await }
 }
 
 /// What the leader does with a batch that was sent to any node.
-pub(super) async fn here(node: &Node, ask: &Ask) -> Result<Reply, Problem> {
+pub(super) async fn here(node: &Arc<Node>, ask: &Ask) -> Result<Reply, Problem> {
     let tenant = node.door.identify(ask.tenant.as_deref())?;
     let bodies = split(&ask.body, node.config.batch_max_records, node.config.body_max)?;
     node.door.charge(&tenant, bodies.len() as u64)?;
-    let lines = node.door.enter_all(&tenant, bodies)?;
+    let lines = node.door.enter_all(&tenant, bodies, ask.wishes.receipt)?;
     let decided = lines.wait().await;
     let mut out = Vec::with_capacity(decided.len() * 512);
+    let end = Instant::now() + PATIENCE;
+    let (mut proofs, mut all) = (0, true);
     for line in decided {
-        let line = settle(node, line, ask.strict).await;
+        let mut line = settle(node, line, ask.wishes.strict).await;
+        if let (Ok(settled), true) = (&mut line, ask.wishes.receipt) {
+            proofs += 1;
+            if proofs > RECEIPTS_MAX {
+                receipts::decline(node, settled, TOO_MANY);
+                all = false;
+            } else {
+                all &= receipts::attach(node, settled, end).await;
+            }
+        }
         match line {
             // The whole batch is made again elsewhere: lines that were recorded give their first answers.
             Err(problem) if problem.elsewhere && node.has_peers() => return Err(*problem),
             line => write(&mut out, line),
         }
     }
-    Ok(Reply::new(200, NDJSON, out))
+    let reply = Reply::new(200, NDJSON, out);
+    Ok(if all && proofs > 0 { reply.with(PREFERENCE_APPLIED, "receipt") } else { reply })
 }
 
 /// Splits the lines; blank ones are passed over, as NDJSON readers do.
@@ -103,7 +121,7 @@ fn write(out: &mut Vec<u8>, settled: Result<Settled, Box<Problem>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::Replay;
+    use crate::decision::{Replay, Stands};
 
     #[test]
     fn lines_are_split_and_bounded() {
@@ -117,7 +135,10 @@ mod tests {
     #[test]
     fn each_line_is_one_json_object() {
         let mut out = Vec::new();
-        let settled = |replay| Ok(Settled { status: 202, body: "{\"accepted\":false}\n".into(), replay });
+        let settled = |replay| {
+            let stands = Stands::Now { round: None, nth: 0, seq: 0 };
+            Ok(Settled { status: 202, body: "{\"accepted\":false}\n".into(), replay, stands })
+        };
         write(&mut out, settled(Replay::First));
         write(&mut out, settled(Replay::Different(1)));
         write(&mut out, Err(Refusal::InvalidJson.into()));

@@ -10,7 +10,7 @@ use super::ops::same;
 use super::refusal::{Problem, Refusal};
 use super::reply::{JSON, Reply};
 use crate::node::Node;
-use crate::peers::forward::{Ask, Kind};
+use crate::peers::forward::{Ask, Kind, Wishes};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
@@ -107,7 +107,7 @@ pub(super) async fn drain(node: &Arc<Node>, headers: &HeaderMap) -> Result<Reply
 }
 
 fn ask(body: Vec<u8>) -> Ask {
-    Ask { kind: Kind::Administration, strict: false, tenant: None, body }
+    Ask { kind: Kind::Administration, wishes: Wishes::default(), tenant: None, body }
 }
 
 fn read(body: &[u8]) -> Result<Change, Problem> {

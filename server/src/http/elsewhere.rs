@@ -135,10 +135,11 @@ pub(super) async fn fresh(node: &Node) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::forward::Wishes;
 
     #[test]
     fn a_later_refusal_does_not_undo_an_earlier_try() {
-        let ask = |kind| Ask { kind, strict: false, tenant: None, body: Vec::new() };
+        let ask = |kind| Ask { kind, wishes: Wishes::default(), tenant: None, body: Vec::new() };
         let after = |kind, status| sure(&ask(kind), Reply::new(status, "", ""));
         for status in [429, 500, 503] {
             let problem = after(Kind::Submission, status).expect_err("nobody knows");

@@ -3,6 +3,7 @@
 //! Every request passes the same gates in the same order: framing, path, method, tenant, limits, body. What is
 //! behind the gates never sees an ambiguous request.
 
+mod accept;
 mod audit;
 mod batch;
 mod body;
@@ -104,7 +105,7 @@ impl connection::Answer for Api {
 }
 
 /// Headers a browser may show to its page.
-const EXPOSED: &str = "Idempotent-Replayed, Retry-After, RateLimit, RateLimit-Policy";
+const EXPOSED: &str = "Idempotent-Replayed, Preference-Applied, Retry-After, RateLimit, RateLimit-Policy";
 
 /// Framing, before anything else is looked at. `true` when the connection ends after this request.
 fn gate(conn: &Conn, request: &Request<Incoming>) -> Result<bool, framing::Ambiguity> {

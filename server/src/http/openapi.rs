@@ -2,6 +2,7 @@
 
 use super::refusal::KINDS;
 use super::routes::{Endpoint, ROUTES, Route};
+use serde_json::map::Entry;
 use serde_json::{Map, Value, json};
 
 /// The document as JSON.
@@ -43,7 +44,7 @@ fn operation(route: &Route, method: &str) -> Value {
     let mut responses = Map::new();
     for answer in route.answers {
         let schema = match answer.schema {
-            "" if answer.media == "application/octet-stream" => json!({}),
+            "" if matches!(answer.media, "application/octet-stream" | "application/cose") => json!({}),
             "" if answer.media == "application/json" => json!({ "type": "object" }),
             "" => json!({ "type": "string" }),
             name => json!({ "$ref": format!("#/components/schemas/{name}") }),
@@ -55,7 +56,13 @@ fn operation(route: &Route, method: &str) -> Value {
         if let Some(headers) = headers(route.endpoint, answer.status) {
             response["headers"] = headers;
         }
-        responses.insert(answer.status.to_string(), response);
+        match responses.entry(answer.status.to_string()) {
+            Entry::Vacant(entry) => drop(entry.insert(response)),
+            // The same answer in another form.
+            Entry::Occupied(mut entry) => {
+                entry.get_mut()["content"][answer.media] = json!({ "schema": schema })
+            }
+        }
     }
     // Strict framing and the method check stand before every route.
     for (status, text) in [
@@ -151,6 +158,7 @@ fn headers(endpoint: Endpoint, status: u16) -> Option<Value> {
     match (endpoint, status) {
         (Endpoint::Submit, 200 | 202) => Some(json!({
             "Idempotent-Replayed": text("true for a duplicate, conflict for the same id with different content."),
+            "Preference-Applied": text("receipt, when the answer carries one."),
             "RateLimit": text("What is left, when the tenant has limits."),
             "RateLimit-Policy": text("The limits, when the tenant has any."),
         })),
@@ -211,6 +219,8 @@ fn schemas() -> Value {
                 "seq": { "type": "integer", "description": "Index of the leaf in the audit log." },
                 "lsn": { "type": "integer", "description": "Position of the record in the log." },
                 "policy_version": text(), "receipt": { "type": "string", "format": "uri-reference" },
+                "tlog_proof": { "type": "string", "description": "When asked for: the receipt, a C2SP tlog-proof." },
+                "tlog_proof_missing": { "type": "string", "description": "When asked for and not to be had now: why. The address in receipt has it later." },
             },
         },
         "BatchLine": {

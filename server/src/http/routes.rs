@@ -100,6 +100,7 @@ const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const OCTETS: &str = "application/octet-stream";
+const COSE: &str = "application/cose";
 const HTML: &str = "text/html; charset=utf-8";
 
 const TENANT: Parameter = parameter(
@@ -111,6 +112,9 @@ const TENANT: Parameter = parameter(
 const PCS_ID: Parameter =
     parameter("id", "path", "^[0-9a-f]{64}$", "Lower-case hex SHA-256 of merkle_root|epoch|shard_id.");
 const REGION: Parameter = parameter("region", "path", "^[A-Za-z0-9._-]{1,64}$", "The log's region.");
+
+const RECEIPT: Parameter =
+    parameter("receipt", "query", "", "1 asks for tlog_proof in the answer, as Prefer: receipt does.");
 
 const BAD_ID: Answer =
     answer(400, PROBLEM, "Problem", "The id is not 64 lower-case hex digits, or the tenant is unknown.");
@@ -129,7 +133,7 @@ const INTERNAL: Answer = answer(500, PROBLEM, "Problem", "The server could not f
 #[rustfmt::skip]
 pub static ROUTES: &[Route] = &[
     Route { endpoint: Endpoint::Submit, methods: Methods::Post, path: "/v1/pcs/submit", summary: "Submit one summary; answered when its record is durable",
-        body: Some((JSON, "Summary")), parameters: &[TENANT, parameter("Prefer", "header", "", "handling=strict answers 422 when the id exists with different content.")], security: "",
+        body: Some((JSON, "Summary")), parameters: &[TENANT, parameter("Prefer", "header", "", "handling=strict answers 422 when the id exists with different content; receipt asks for tlog_proof in the answer."), RECEIPT], security: "",
         answers: &[
             answer(200, JSON, "Answer", "Accepted. A duplicate gets the first answer and the header Idempotent-Replayed."),
             answer(202, JSON, "Answer", "Recorded, with a verdict that asks for attention: accepted false or escalated true."),
@@ -140,7 +144,7 @@ pub static ROUTES: &[Route] = &[
             LIMITED, INTERNAL, UNAVAILABLE,
         ] },
     Route { endpoint: Endpoint::Batch, methods: Methods::Post, path: "/v1/pcs/batch", summary: "Submit many summaries, one a line; one verdict line each in the same order",
-        body: Some(("application/x-ndjson", "")), parameters: &[TENANT, parameter("Prefer", "header", "", "handling=strict applies to every line.")], security: "",
+        body: Some(("application/x-ndjson", "")), parameters: &[TENANT, parameter("Prefer", "header", "", "handling=strict and receipt apply to every line."), RECEIPT], security: "",
         answers: &[
             answer(200, "application/x-ndjson", "BatchLine", "One line for each record: {\"status\":..,\"answer\"|\"problem\":..}. Lines succeed or fail one by one."),
             answer(400, PROBLEM, "Problem", "No record, too many records, unreadable, ambiguous framing, or an unknown tenant. Nothing was recorded."),
@@ -152,9 +156,10 @@ pub static ROUTES: &[Route] = &[
     Route { endpoint: Endpoint::Lineage, methods: Methods::Get, path: "/v1/lineage/{id}", summary: "Where a summary's outcome comes from: record, policy, parameters, leaf",
         body: None, parameters: &[PCS_ID, TENANT], security: "",
         answers: &[answer(200, JSON, "Lineage", "The record, the policy version and hashes, the outcome and the leaf."), BAD_ID, MISSING, INTERNAL, UNAVAILABLE] },
-    Route { endpoint: Endpoint::Receipt, methods: Methods::Get, path: "/v1/receipts/{id}", summary: "Proof that the summary stands in the log (C2SP tlog-proof)",
+    Route { endpoint: Endpoint::Receipt, methods: Methods::Get, path: "/v1/receipts/{id}", summary: "Proof that the summary stands in the log: a C2SP tlog-proof or, by Accept, an RFC 9942 COSE receipt",
         body: None, parameters: &[PCS_ID, TENANT], security: "",
-        answers: &[answer(200, TEXT, "", "Leaf index, inclusion proof and signed checkpoint; checked without trusting this server."), BAD_ID, MISSING, INTERNAL,
+        answers: &[answer(200, TEXT, "", "Leaf index, inclusion proof and signed root; checked without trusting this server."), answer(200, COSE, "", ""), BAD_ID, MISSING,
+            answer(406, PROBLEM, "Problem", "The header Accept takes neither form."), INTERNAL,
             answer(503, PROBLEM, "Problem", "No checkpoint covers the record yet; see Retry-After.")] },
     Route { endpoint: Endpoint::Checkpoint, methods: Methods::Get, path: "/tlog/{region}/checkpoint", summary: "The newest signed checkpoint (C2SP tlog-checkpoint)",
         body: None, parameters: &[REGION], security: "", answers: &[answer(200, TEXT, "", "The signed note."), NO_FILE] },

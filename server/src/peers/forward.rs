@@ -1,7 +1,7 @@
 //! Requests that only the leader can answer, from the node that was asked to the node that leads.
 //!
 //! ```text
-//! request  kind u8 (1 submission, 2 batch, 3 administration), strict u8, tenant? (u8 and a length u16), body to the end
+//! request  kind u8 (1 submission, 2 batch, 3 administration), wishes u8 (1 strict, 2 receipt), tenant? (u8 and a length u16), body to the end
 //! answer   0 this node does not lead, leader u64 (0 unknown)
 //!          2 this node does not lead any more, and the request may have been recorded
 //!          1 status u16, media u8, headers u8 x (name (u8), value (u16)), body to the end
@@ -31,13 +31,35 @@ pub enum Kind {
     Administration = 3,
 }
 
+/// What a client may wish of the answer to a submission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// `Prefer: handling=strict`: an id that exists with other content is an error.
+    pub strict: bool,
+    /// `Prefer: receipt`: the answer carries the proof that the submission stands in the log.
+    pub receipt: bool,
+}
+
+impl Wishes {
+    fn bits(self) -> u8 {
+        u8::from(self.strict) | u8::from(self.receipt) << 1
+    }
+
+    fn from_bits(bits: u8) -> Result<Wishes, DecodeError> {
+        if bits > 3 {
+            return Err(DecodeError::OutOfBounds("wishes"));
+        }
+        Ok(Wishes { strict: bits & 1 != 0, receipt: bits & 2 != 0 })
+    }
+}
+
 /// A request as it is passed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// What is asked.
     pub kind: Kind,
-    /// `Prefer: handling=strict`.
-    pub strict: bool,
+    /// What the client wishes beside the answer.
+    pub wishes: Wishes,
     /// The header that names the tenant, as it came.
     pub tenant: Option<Vec<u8>>,
     /// The body, as it came.
@@ -48,7 +70,7 @@ impl Ask {
     /// The request's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(AROUND + self.body.len());
-        out.extend_from_slice(&[self.kind as u8, u8::from(self.strict), u8::from(self.tenant.is_some())]);
+        out.extend_from_slice(&[self.kind as u8, self.wishes.bits(), u8::from(self.tenant.is_some())]);
         if let Some(tenant) = &self.tenant {
             put16(&mut out, &tenant[..tenant.len().min(TENANT_MAX)]);
         }
@@ -68,10 +90,10 @@ impl Ask {
             3 => Kind::Administration,
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         };
-        let strict = reader.bool("strict")?;
+        let wishes = Wishes::from_bits(reader.u8("wishes")?)?;
         let tenant =
             if reader.bool("tenant")? { Some(reader.bytes16(TENANT_MAX, "tenant")?.to_vec()) } else { None };
-        Ok(Ask { kind, strict, tenant, body: reader.remaining().to_vec() })
+        Ok(Ask { kind, wishes, tenant, body: reader.remaining().to_vec() })
     }
 }
 
@@ -163,8 +185,11 @@ mod tests {
     #[test]
     fn requests_and_answers_come_back() {
         for tenant in [None, Some(b"acme".to_vec()), Some(Vec::new())] {
-            let ask = Ask { kind: Kind::Batch, strict: true, tenant, body: b"{}\n{}".to_vec() };
-            assert_eq!(Ask::decode(&ask.encode()), Ok(ask));
+            for (strict, receipt) in [(false, false), (true, false), (false, true), (true, true)] {
+                let (wishes, tenant) = (Wishes { strict, receipt }, tenant.clone());
+                let ask = Ask { kind: Kind::Batch, wishes, tenant, body: b"{}\n{}".to_vec() };
+                assert_eq!(Ask::decode(&ask.encode()), Ok(ask));
+            }
         }
         for (nth, media) in MEDIA.iter().enumerate() {
             let reply = Reply::new(202, media, "x").with(RETRY_AFTER, "3");
@@ -189,7 +214,7 @@ mod tests {
         }
         assert!(Told::decode(&[1, 0, 0, 0, 0]).is_err());
         assert!(Told::decode(&[2, 0]).is_err() && Told::decode(&[3]).is_err());
-        assert!(Ask::decode(&[4, 0, 0]).is_err());
+        assert!(Ask::decode(&[4, 0, 0]).is_err() && Ask::decode(&[1, 4, 0]).is_err());
         assert!(Ask::decode(&[1, 0, 1, 255, 255]).is_err());
     }
 }

@@ -3,5 +3,6 @@
 mod bodies;
 mod framing;
 mod ingest;
+mod receipts;
 mod restart;
 mod support;

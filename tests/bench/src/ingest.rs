@@ -42,20 +42,24 @@ pub struct Workload {
     /// Records a request: 1 is the submit route, more the batch route.
     pub batch: u32,
     pub rate: Option<f64>,
+    /// Every answer is to carry a receipt.
+    pub receipt: bool,
 }
 
 impl Workload {
     pub fn single(tenant: Tenant, connections: usize) -> Workload {
-        Workload { tenant, connections, batch: 1, rate: None }
+        Workload { tenant, connections, batch: 1, rate: None, receipt: false }
     }
 
     pub fn batches(tenant: Tenant) -> Workload {
-        Workload { tenant, connections: BATCH_CONNECTIONS, batch: BATCH, rate: None }
+        Workload { tenant, connections: BATCH_CONNECTIONS, batch: BATCH, rate: None, receipt: false }
     }
 
     /// Requests for `records` records, none of which was sent before.
     pub fn pool(self, runs: &Runs, records: usize, expect: &'static str) -> Pool {
-        let headers = self.tenant.headers();
+        let wish = if self.receipt { "prefer: receipt\r\n" } else { "" };
+        let headers = self.tenant.headers() + wish;
+        let expect = if self.receipt { "\"tlog_proof\":\"c2sp.org/tlog-proof@v1" } else { expect };
         let mut bodies = Bodies::new(self.tenant.signer(), runs.shard());
         if self.batch == 1 {
             let mut pool = Pool::new(expect);

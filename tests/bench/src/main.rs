@@ -27,6 +27,7 @@ mod peers;
 mod process;
 mod propose;
 mod quorum;
+mod receipts;
 mod replay;
 mod rows;
 mod stats;
@@ -66,6 +67,7 @@ const GROUPS: &[Group] = &[
     (&["P15"], ingest::amplification),
     (&["P16"], quorum::rows),
     (&["P17"], quorum::failover),
+    (&["P18"], receipts::rows),
     (&["P20"], growth::growth),
 ];
 
