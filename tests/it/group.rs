@@ -1,11 +1,14 @@
 //! Three real nodes: any of them takes submissions, any of them may go, and none of them differs.
 
-use crate::http::Connection;
+use crate::http::{Connection, Response};
 use crate::load::{Load, insist_all_present};
 use crate::node::{Node, Process};
 use crate::pcs::submission;
 use crate::tools;
 use crate::trio::{Group, PATIENCE, text, until};
+use engine::checkpoint::{Receipt, Verifier};
+use engine::log::Digest;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -35,6 +38,48 @@ fn a_killed_leader_takes_nothing_with_it() {
     let answers: Vec<String> = group.nodes.values().map(|node| node.submit(&again.body).text()).collect();
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:#?}");
     group.insist_sound(&acked);
+}
+
+/// What an answer's receipt proves: the number of its entry, and the size and root that are signed.
+fn receipt_in(answer: &Response, vkey: &str) -> (u64, u64, Digest) {
+    assert_eq!(answer.header("preference-applied"), Some("receipt"), "{}", answer.text());
+    let json = answer.json();
+    let receipt =
+        Receipt::parse(json["tlog_proof"].as_str().expect("a proof").as_bytes()).expect("a receipt");
+    let extra: serde_json::Value =
+        serde_json::from_slice(receipt.extra.as_deref().expect("what opens it")).expect("JSON");
+    let verifier = Verifier::parse(vkey.trim()).expect("a key");
+    let signed = receipt.verify(extra["leaf"].as_str().expect("a leaf").as_bytes(), &verifier);
+    let checkpoint = signed.expect("it holds").checkpoint;
+    assert_eq!(Some(receipt.index), json["seq"].as_u64());
+    (receipt.index, checkpoint.size, checkpoint.root)
+}
+
+#[test]
+fn receipts_in_answers_come_through_any_node_and_never_contradict_each_other() {
+    let mut group = Group::of(3);
+    let vkey = group.nodes[&2].get("/tlog/default/vkey").text();
+    let ask = |node: &Node, number| {
+        let body = submission(number).body;
+        node.connect().send("POST", "/v1/pcs/submit", &[("Prefer", "receipt")], &body).expect("an answer")
+    };
+    let mut roots: BTreeMap<u64, Digest> = BTreeMap::new();
+    let mut note = |(_, size, root): (u64, u64, Digest)| {
+        assert_eq!(*roots.entry(size).or_insert(root), root, "two roots over {size} entries");
+    };
+    for number in 0..30 {
+        note(receipt_in(&ask(&group.nodes[&(number % 3 + 1)], number), &vkey));
+    }
+    // The next leader signs with the same key, and nothing else over the same sizes.
+    let leader = group.leader();
+    group.nodes.remove(&leader).expect("it runs").kill();
+    for (number, node) in (20..50).zip(group.nodes.values().cycle()) {
+        let answer = ask(node, number);
+        assert_eq!(answer.header("idempotent-replayed").is_some(), number < 30, "{number}");
+        note(receipt_in(&answer, &vkey));
+    }
+    group.start(leader);
+    group.insist_sound(&[]);
 }
 
 #[test]

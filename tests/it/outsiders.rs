@@ -3,11 +3,16 @@
 use crate::bins;
 use crate::load::Load;
 use crate::node::{Node, Start};
+use crate::pcs::submission;
 use crate::tools;
+use crate::trio::until;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Token that may read entry bundles.
 const TOKEN: &str = "auditors-token";
@@ -155,6 +160,106 @@ fn promtool_finds_no_fault_in_the_alerts_and_their_metrics_are_there() {
     for name in names.into_iter().filter(|name| *name != "flk_raft_peer_lag_records") {
         assert!(page.lines().any(|line| line.split(' ').next() == Some(name)), "{name} is missing:\n{page}");
     }
+}
+
+/// The public key of a log as OpenSSL writes it: the SubjectPublicKeyInfo of RFC 8410.
+fn pem(vkey: &str) -> String {
+    let (_, key) = vkey.trim().rsplit_once('+').expect("name, id and key");
+    let key = BASE64.decode(key).expect("base64");
+    assert_eq!((key.len(), key[0]), (33, 1), "an Ed25519 key");
+    let head = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    let text = BASE64.encode([&head[..], &key[1..]].concat());
+    format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+}
+
+#[test]
+fn a_verifier_of_cose_receipts_accepts_ours_and_refuses_an_altered_leaf() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = busy_node(directory.path(), 300);
+    let answer = node.submit(&submission(7_000_000).body).json();
+    let path = format!("/v1/receipts/{}", answer["pcs_id"].as_str().expect("an id"));
+    until("a checkpoint covers it", || node.get(&path).status == 200);
+    let accept = [("Accept", "application/cose")];
+    let receipt = node.connect().send("GET", &path, &accept, b"").expect("an answer");
+    assert_eq!(receipt.header("content-type"), Some("application/cose"));
+    let lineage = format!("/v1/lineage/{}", answer["pcs_id"].as_str().expect("an id"));
+    // Canonical JSON is what serde_json writes of it, too: sorted, integers and strings only.
+    let leaf = node.get(&lineage).json()["leaf"].to_string();
+    let (key, file) = (directory.path().join("key.pem"), directory.path().join("receipt.cose"));
+    std::fs::write(&key, pem(&node.get("/tlog/default/vkey").text())).expect("a file");
+    let scitt = tool("python").with_file_name("scitt-cose");
+    let judge = |receipt: &[u8], leaf: &str| {
+        std::fs::write(&file, receipt).expect("a file");
+        let leaf = crate::pcs::hex(leaf.as_bytes());
+        let mut command = Command::new(&scitt);
+        command.arg("--receipt").arg(&file).arg("--receipt-log-pubkey").arg(&key);
+        run(command.args(["--leaf-entry-hex", &leaf, "--json"]))
+    };
+    let (code, said) = judge(&receipt.body, &leaf);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = judge(&receipt.body, &leaf.replace("accepted", "rejected"));
+    assert_eq!(code, Some(1), "an altered leaf: {said}");
+    let mut bent = receipt.body.clone();
+    let last = bent.len() - 1;
+    bent[last] ^= 1;
+    let (code, said) = judge(&bent, &leaf);
+    assert_eq!(code, Some(1), "an altered signature: {said}");
+}
+
+/// Whoever serves an export serves the files that the node serves.
+#[test]
+fn an_export_and_the_node_give_the_same_bytes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let node = busy_node(directory.path(), 700);
+    let checkpoint = || node.get("/tlog/default/checkpoint").text();
+    let on_disk = directory.path().join("tlog/default/checkpoint");
+    let settled = || {
+        let now = checkpoint();
+        std::thread::sleep(Duration::from_millis(600));
+        now == checkpoint() && std::fs::read_to_string(&on_disk).is_ok_and(|file| file == now)
+    };
+    until("the last checkpoint is written", settled);
+    let export = directory.path().join("export");
+    let text = |path: &Path| path.to_str().expect("a text path").to_owned();
+    let said = tools::worm(&["export", &text(directory.path()), "--out", &text(&export)]);
+    assert_eq!(said.code, Some(0), "worm export: {}", said.all());
+    assert_eq!(std::fs::read_to_string(export.join("checkpoint")).expect("a file"), checkpoint());
+    let bearer = format!("Bearer {TOKEN}");
+    let mut folders = vec![export.join("tile")];
+    let (mut full, mut partial, mut bundles) = (0, 0, 0);
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path())
+        {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = text(path.strip_prefix(&export).expect("within it"));
+            let headers = [("Authorization", bearer.as_str())];
+            let url = format!("/tlog/default/{name}");
+            let answer = node.connect().send("GET", &url, &headers, b"").expect("an answer");
+            assert_eq!(answer.status, 200, "{name}");
+            assert!(answer.header("cache-control").is_some_and(|text| text.contains("immutable")), "{name}");
+            let bytes = std::fs::read(&path).expect("a file");
+            assert!(answer.body == bytes, "{name} differs");
+            match (name.contains("/entries/"), name.contains(".p/")) {
+                (true, _) => bundles += 1,
+                (false, true) => partial += 1,
+                (false, false) => full += 1,
+            }
+            if name.contains("/entries/") {
+                let headers = [headers[0], ("Accept-Encoding", "br, gzip")];
+                let packed = node.connect().send("GET", &url, &headers, b"").expect("an answer");
+                assert_eq!(packed.header("content-encoding"), Some("gzip"));
+                assert!(packed.body.len() < bytes.len() / 2 && packed.body.starts_with(&[0x1f, 0x8b]));
+                assert_eq!(node.get(&url).status, 401, "{name} is not for everybody");
+            } else {
+                let served = directory.path().join("tlog/default").join(&name);
+                assert!(std::fs::read(served).is_ok_and(|file| file == bytes), "{name} as a file");
+            }
+        }
+    }
+    assert!(full >= 2 && partial >= 2 && bundles >= 3, "{full} {partial} {bundles}");
 }
 
 fn python(script: &str, arguments: &[&str]) {
