@@ -11,7 +11,9 @@
 //! A parsed text is accepted only if writing it again gives the same bytes: one checkpoint has one text.
 
 mod cose;
+mod cosign;
 mod note;
+mod policy;
 mod receipt;
 
 use alloc::string::{String, ToString};
@@ -24,7 +26,9 @@ use crate::limits::NOTE_MAX;
 use crate::log::Digest;
 
 pub use cose::cose_receipt;
+pub use cosign::{Cosigner, Witness};
 pub use note::{NoteError, NoteSignature, Signer, Verifier};
+pub use policy::{KnownLog, KnownWitness, PolicyError, Standing, TrustPolicy};
 pub use receipt::Receipt;
 
 /// A page that checks receipts in a browser, offline: one file that loads nothing. It is the same rules once more, in

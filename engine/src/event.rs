@@ -16,9 +16,12 @@
 //!         4 PolicySet   tag u8, at_ms u64, policy (u16)
 //!         5 Attested    tag u8, upto u64, outcomes 32, ledger 32, signatures (u32)
 //!         6 Checkpoint  tag u8, signed note (u32)
+//!         7 Anchored    tag u8, at_ms u64, kind u8, target (u8), signed note (u32), evidence (u32)
+//!         8 Witnessed   tag u8, at_ms u64, old size u64, signed note of another log (u32)
 //! ```
 //! `(u8)`, `(u16)`, `(u32)`: a length of that width and that many bytes.
 
+mod anchored;
 mod record;
 
 use alloc::string::String;
@@ -37,7 +40,8 @@ use crate::log::{Digest, Lsn};
 use crate::summary::Policy;
 
 pub use crate::codec::DecodeError;
-pub use record::{Payload, Record, checkpoint_notes, encode_events, membership};
+pub use anchored::{AnchorKind, Anchored, EVIDENCE_MAX, TARGET_MAX, Witnessed};
+pub use record::{Payload, Record, attestations, checkpoint_notes, encode_events, membership};
 
 /// Something that happened. The log holds these and nothing else.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +58,10 @@ pub enum Event {
     Attested(Attested),
     /// A signed tree head was published: the signed note.
     Checkpoint(Vec<u8>),
+    /// Somebody else attested one of our checkpoints.
+    Anchored(Anchored),
+    /// We cosign a checkpoint of another log.
+    Witnessed(Witnessed),
 }
 
 /// A submission as it stood at the door.
@@ -189,6 +197,8 @@ mod tag {
     pub const POLICY_SET: u8 = 4;
     pub const ATTESTED: u8 = 5;
     pub const CHECKPOINT: u8 = 6;
+    pub const ANCHORED: u8 = 7;
+    pub const WITNESSED: u8 = 8;
 
     pub const KEY_HMAC_SEALED: u8 = 1;
     pub const KEY_ED25519: u8 = 2;
@@ -212,6 +222,8 @@ impl Event {
                 out.push(tag::CHECKPOINT);
                 put32(out, note);
             }
+            Event::Anchored(anchored) => anchored.encode(out),
+            Event::Witnessed(witnessed) => witnessed.encode(out),
         }
     }
 
@@ -231,6 +243,8 @@ impl Event {
             tag::POLICY_SET => Event::PolicySet(PolicySet::read(&mut reader)?),
             tag::ATTESTED => Event::Attested(Attested::read(&mut reader)?),
             tag::CHECKPOINT => Event::Checkpoint(reader.bytes32(NOTE_MAX, "signed note")?.to_vec()),
+            tag::ANCHORED => Event::Anchored(Anchored::read(&mut reader)?),
+            tag::WITNESSED => Event::Witnessed(Witnessed::read(&mut reader)?),
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         };
         reader.end()?;

@@ -36,6 +36,10 @@ pub fn weight(event: &Event) -> usize {
         Event::Received(envelope) => rest + envelope.tenant.as_bytes().len() + envelope.body.len(),
         Event::Attested(attested) => 2 * rest + attested.signatures.len(),
         Event::Checkpoint(note) => rest + note.len(),
+        Event::Anchored(anchored) => {
+            2 * rest + anchored.target.len() + anchored.note.len() + anchored.evidence.len()
+        }
+        Event::Witnessed(witnessed) => rest + witnessed.note.len(),
         // Set by hand, rare and short.
         _ => SETTING_MAX,
     }
@@ -68,7 +72,10 @@ impl fmt::Debug for Batch {
 
 #[cfg(test)]
 mod tests {
-    use engine::event::{Attested, Envelope, KeyKind, KeySpec, Tenant, encode_events};
+    use engine::event::{
+        AnchorKind, Anchored, Attested, Envelope, KeyKind, KeySpec, TARGET_MAX, Tenant, Witnessed,
+        encode_events,
+    };
     use engine::ids::{KeyId, TenantId};
     use engine::limits::{DISPLAY_MAX, KEY_ID_MAX, REGION_MAX, SEALED_KEY_MAX, TENANT_ID_MAX};
     use engine::log::{Digest, Lsn};
@@ -91,6 +98,14 @@ mod tests {
                 ledger: Digest::ZERO,
             }),
             Event::Checkpoint(vec![0; 99]),
+            Event::Anchored(Anchored {
+                at_ms: 1,
+                kind: AnchorKind::TimeStamp,
+                target: "t".repeat(TARGET_MAX),
+                note: vec![0; 98],
+                evidence: vec![0; 97],
+            }),
+            Event::Witnessed(Witnessed { at_ms: 1, old: 2, note: vec![0; 96] }),
             Event::TenantSet(Tenant {
                 at_ms: 1,
                 id: tenant,

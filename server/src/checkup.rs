@@ -108,3 +108,25 @@ pub async fn peer(node: &Node, member: &MemberStanding) -> Result<Value, String>
     let bytes = answer.map_err(|error| error.to_string())?;
     serde_json::from_slice(&bytes).map_err(|error| format!("its answer cannot be read: {error}"))
 }
+
+/// What the scrubber knows, for people.
+pub(crate) fn segments_line(log: &raft::Metrics, damage: Option<(segments::Damage, usize)>) -> String {
+    match damage {
+        None if log.repairs.done > 0 => {
+            format!("{} sealed, none known to be damaged, {} repaired", log.sealed, log.repairs.done)
+        }
+        None => format!("{} sealed, none known to be damaged", log.sealed),
+        Some((first, 1)) => format!("no submissions, reads go on: {first}"),
+        Some((first, n)) => format!("no submissions, reads go on: {n} are damaged, the first: {first}"),
+    }
+}
+
+/// How much room there is, for people.
+pub(crate) fn room(log: &raft::Metrics, stalled: bool) -> String {
+    match (&log.full, &log.refused) {
+        (Some(why), _) => format!("no room for submissions, reads go on: {why}"),
+        _ if stalled => "no room for submissions, reads go on: files beside the log wait for room".into(),
+        (None, Some(why)) => format!("{} bytes left and no next segment: {why}", log.room),
+        (None, None) => format!("{} bytes before the next segment", log.room),
+    }
+}

@@ -14,6 +14,7 @@ use divergence::Confirmation;
 pub use divergence::Diverged;
 use settings::{admittable, key_table};
 
+use crate::anchor::Feed;
 use crate::decision::{Decided, Kept, decided};
 use crate::door::Door;
 use crate::keys::Kek;
@@ -99,6 +100,8 @@ pub struct Shared {
     fetched: Unconfirmed,
     /// What the scrubber has found.
     pub damages: Arc<Damages>,
+    /// Points at records about anchors.
+    pub anchored: Arc<Feed>,
     /// Rows of the index wait for room on the disk.
     index_waits: AtomicBool,
     fatal: OnceLock<String>,
@@ -124,6 +127,7 @@ impl Shared {
     ) -> Arc<Shared> {
         let Outset { ledger, standing, noted } = outset;
         let keys = key_table(&ledger, &terms.kek);
+        let anchored = Arc::new(Feed::new(standing.lsn));
         let core = Core {
             ledger,
             standing,
@@ -145,6 +149,7 @@ impl Shared {
             metrics,
             fetched,
             damages: Arc::default(),
+            anchored,
             index_waits: AtomicBool::new(false),
             fatal: OnceLock::new(),
             diverged: OnceLock::new(),
@@ -322,6 +327,7 @@ impl Machine for Fold {
             before.map(|before| Arc::new(Round::new(lsn, batch.events.clone(), before, leaves)))
         };
         tally.add_to(&shared.metrics);
+        shared.anchored.folded(lsn, &batch.events);
         if let Some(in_flight) = in_flight {
             for (reply, decided) in in_flight.take().into_iter().zip(told) {
                 if let Some(mut decided) = decided {
@@ -428,7 +434,7 @@ impl Shared {
                 }
                 None
             }
-            Event::Attested(_) => None,
+            Event::Attested(_) | Event::Anchored(_) | Event::Witnessed(_) => None,
         };
         Ok((decided, leaf))
     }

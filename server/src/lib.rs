@@ -5,11 +5,13 @@
 //! and syncs, [`verdicts`] judges each submission alone; [`fold`] applies committed records in order and tells
 //! the requests that wait. Nothing is answered before its record is durable and agreed (I6).
 
+pub mod anchor;
 pub mod answers;
 pub mod checkup;
 pub mod clock;
 pub mod config;
 mod confirm;
+pub mod cosign;
 pub mod decision;
 pub mod disk;
 pub mod door;
@@ -22,6 +24,7 @@ pub mod keys;
 mod lead;
 pub mod metrics;
 pub mod node;
+pub mod outbound;
 pub mod peers;
 pub mod projections;
 pub mod proposer;

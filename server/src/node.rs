@@ -1,8 +1,11 @@
 //! The wiring: what a node is made of, in which order it starts and stops.
 
+use crate::anchor::{Anchors, TargetError};
 use crate::answers::Answers;
+use crate::checkup::{room, segments_line};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, DiskChoice};
+use crate::cosign::{CosignError, Cosigning};
 use crate::decision::{Decided, Decision, Settled, Source, Stands, make};
 use crate::disk::Disk;
 use crate::door::Door;
@@ -43,6 +46,10 @@ pub enum StartError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Tenant(#[from] TenantError),
+    #[error(transparent)]
+    Anchor(#[from] TargetError),
+    #[error(transparent)]
+    Cosign(#[from] CosignError),
     #[error("the log's name: {0}")]
     Name(NoteError),
     #[error("the log's disk: {0}")]
@@ -85,6 +92,9 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     pub disk: Disk,
     pub fold: Arc<Shared>,
+    pub anchors: Anchors,
+    /// What this node is as a witness of other logs.
+    pub cosigning: Option<Cosigning>,
     pub backend: Backend,
     pub(crate) group: Arc<Group>,
     answers: Answers,
@@ -178,7 +188,11 @@ impl Node {
             config.body_max = fits;
         }
         let led = group.leads();
+        let anchors = Anchors::open(&config, fold.anchored.clone())?;
+        let cosigning = Cosigning::open(&config)?;
         let node = Node {
+            anchors,
+            cosigning,
             answers: Answers::new(config.answers_cached),
             config,
             door,
@@ -267,6 +281,7 @@ impl Node {
         let projections = projector.failed().or_else(waiting_for_room).unwrap_or_else(|| "written".into());
         let draining = self.draining.load(Ordering::Relaxed);
         let check = |ok, name, detail: String| Check { ok, name, detail };
+        let [witnesses, anchors] = self.anchors.lines();
         vec![
             check(
                 !log.failed,
@@ -293,6 +308,9 @@ impl Node {
             check(!draining, "process", if draining { "draining" } else { "running" }.to_owned()),
             // Files that can be made again are no reason to turn submissions away; they show, and alert.
             check(true, "projections", projections),
+            // Nothing waits for what others say of the log; it shows, and alerts.
+            check(true, "witnesses", witnesses),
+            check(true, "anchors", anchors),
         ]
     }
 
@@ -398,28 +416,6 @@ impl Node {
             Some(Event::Received(envelope)) => Ok(envelope),
             _ => Err(Refusal::Internal.into()),
         }
-    }
-}
-
-/// What the scrubber knows, for people.
-fn segments_line(log: &LogMetrics, damage: Option<(segments::Damage, usize)>) -> String {
-    match damage {
-        None if log.repairs.done > 0 => {
-            format!("{} sealed, none known to be damaged, {} repaired", log.sealed, log.repairs.done)
-        }
-        None => format!("{} sealed, none known to be damaged", log.sealed),
-        Some((first, 1)) => format!("no submissions, reads go on: {first}"),
-        Some((first, n)) => format!("no submissions, reads go on: {n} are damaged, the first: {first}"),
-    }
-}
-
-/// How much room there is, for people.
-fn room(log: &LogMetrics, stalled: bool) -> String {
-    match (&log.full, &log.refused) {
-        (Some(why), _) => format!("no room for submissions, reads go on: {why}"),
-        _ if stalled => "no room for submissions, reads go on: files beside the log wait for room".into(),
-        (None, Some(why)) => format!("{} bytes left and no next segment: {why}", log.room),
-        (None, None) => format!("{} bytes before the next segment", log.room),
     }
 }
 

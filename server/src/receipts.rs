@@ -67,10 +67,11 @@ impl Round {
     }
 
     /// The receipt of the submission at place `nth` of the record, whose leaf is number `seq`.
-    fn receipt(&self, terms: &Terms, nth: u32, seq: u64) -> Option<Vec<u8>> {
+    /// `witnesses` is what it says of them: of a checkpoint that was signed just now nobody else knows.
+    fn receipt(&self, terms: &Terms, witnesses: &str, nth: u32, seq: u64) -> Option<Vec<u8>> {
         let Some(Event::Received(envelope)) = self.events.get(nth as usize) else { return None };
         let at = usize::try_from(seq.checked_sub(self.before.size())?).ok()?;
-        let extra = extra(&self.leaves.get(at)?.line, &envelope.salt);
+        let extra = extra(&self.leaves.get(at)?.line, &envelope.salt, witnesses);
         // Whoever else wants it waits for these microseconds: signing twice would take as long.
         let (window, note) = self.signed.get_or_init(|| {
             let window = Window::new(&self.before, self.leaves.iter().map(|leaf| leaf.hash));
@@ -83,13 +84,16 @@ impl Round {
     }
 }
 
-/// What opens a leaf for its owner: the line, and the salt of its commitment. No signature covers it.
-fn extra(line: &[u8], salt: &[u8; 16]) -> Vec<u8> {
+/// What opens a leaf for its owner: the line, and the salt of its commitment; beside it how many of the known witnesses
+/// stand under the checkpoint, as `k/n`. No signature covers it.
+fn extra(line: &[u8], salt: &[u8; 16], witnesses: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(line.len() + line.len() / 8 + 64);
     out.extend_from_slice(b"{\"leaf\":\"");
     escape(&mut out, line);
     out.extend_from_slice(b"\",\"salt\":\"");
     out.extend_from_slice(STANDARD.encode(salt).as_bytes());
+    out.extend_from_slice(b"\",\"witnesses\":\"");
+    out.extend_from_slice(witnesses.as_bytes());
     out.extend_from_slice(b"\"}");
     out
 }
@@ -178,7 +182,11 @@ pub async fn attach(node: &Arc<Node>, settled: &mut Settled, end: Instant) -> bo
     let made = match &settled.stands {
         Stands::Now { round: Some(round), nth, seq } => match node.fold.notary.may_sign(round.lsn, end).await
         {
-            true => round.receipt(&node.fold.terms, *nth, *seq).ok_or("the server could not make it"),
+            true => {
+                let witnesses = node.anchors.none();
+                let made = round.receipt(&node.fold.terms, &witnesses, *nth, *seq);
+                made.ok_or("the server could not make it")
+            }
             false => Err("the other nodes have not confirmed it in time"),
         },
         Stands::Now { round: None, .. } => Err("the server could not make it"),
@@ -233,7 +241,7 @@ fn published_over(node: &Node, first: &First) -> Option<Published> {
     node.fold.projector.tiles().published().filter(|published| published.size > first.seq)
 }
 
-/// The receipt of a submission under the published checkpoint.
+/// The receipt of a submission under the published checkpoint, or under the one over it that has most cosignatures.
 ///
 /// # Errors
 /// 503 while no checkpoint covers it, 500 when files or the log cannot be read.
@@ -242,6 +250,7 @@ pub async fn of_first(node: &Arc<Node>, first: &First) -> Result<Receipt, Proble
         let soon = "no checkpoint covers the record yet";
         return Err(Problem::from(Refusal::LogUnavailable).detail(soon).retry_after(1));
     };
+    let (published, witnesses) = node.anchors.best(published, first.seq);
     let envelope = node.envelope(first).await.map_err(|problem| *problem)?;
     let (reader, seq) = (node.clone(), first.seq);
     let made = tokio::task::spawn_blocking(move || build(&reader, seq, published)).await;
@@ -250,7 +259,7 @@ pub async fn of_first(node: &Arc<Node>, first: &First) -> Result<Receipt, Proble
         tracing::error!(error, seq, "a receipt cannot be made");
         Problem::from(Refusal::Internal)
     })?;
-    receipt.extra = Some(extra(&line, &envelope.salt));
+    receipt.extra = Some(extra(&line, &envelope.salt, &witnesses));
     Ok(receipt)
 }
 
@@ -284,7 +293,8 @@ mod tests {
     #[test]
     fn what_opens_a_leaf_is_json_that_gives_it_back() {
         let line = br#"{"a":"b\\c","d":1}"#;
-        let made: serde_json::Value = serde_json::from_slice(&extra(line, &[7; 16])).unwrap();
+        let made: serde_json::Value = serde_json::from_slice(&extra(line, &[7; 16], "0/3")).unwrap();
+        assert_eq!(made["witnesses"], "0/3");
         assert_eq!(made["leaf"].as_str().unwrap().as_bytes(), line);
         assert_eq!(STANDARD.decode(made["salt"].as_str().unwrap()).unwrap(), [7; 16]);
         let mut text = Vec::new();

@@ -6,7 +6,7 @@ use crate::peers::certificates;
 use crate::peers::given;
 use crate::scrub::{Scrubber, Terms};
 use crate::verdicts::Pool;
-use crate::{confirm, disk, group_time, lead, peers, proposer};
+use crate::{anchor, confirm, disk, group_time, lead, peers, proposer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -53,7 +53,8 @@ impl Running {
         let notary = tokio::spawn(notary(node.clone()));
         let scrubber = scrubber(&node).map_err(StartError::Thread)?;
         let follower = tokio::spawn(lead::follow(node.clone()));
-        let mut watchers = vec![tokio::spawn(disk::watch(node.clone()))];
+        let mut watchers =
+            vec![tokio::spawn(disk::watch(node.clone())), tokio::spawn(anchor::run(node.clone()))];
         let peers = node.peers.as_ref().and_then(|way| {
             node.fold.want_confirmation();
             watchers.push(tokio::spawn(confirm::run(node.clone())));

@@ -49,7 +49,7 @@ struct Page {
 }
 
 /// The blocks of a page that are marked `sh`, with the code that each ends with.
-fn blocks(page: &str) -> Vec<(i32, String)> {
+pub fn blocks(page: &str) -> Vec<(i32, String)> {
     let (mut out, mut open): (Vec<(i32, String)>, bool) = (Vec::new(), false);
     for line in page.lines() {
         match line.strip_prefix("```") {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools.sh go|promtool|python|trestle|chromium|faketime|runc: makes sure that an outsider's tool is there and prints its path as the last line.
+# tools.sh go|promtool|python|trestle|witness|chromium|faketime|runc: makes sure that an outsider's tool is there and prints its path as the last line.
 #
 # Debian's packages are used where a tool is missing; the Python tools live in a virtual environment under target/
 # with the versions of requirements.txt. Anything that cannot be had ends with a message that says what to install.
@@ -73,7 +73,33 @@ trestle)
     environment trestle trestle.txt
     echo "$PWD/target/outsiders/trestle/bin/trestle"
     ;;
+witness)
+    # A witness of others, which needs a newer Python than the other tools do. Exit status 3: this machine has none.
+    find_python() {
+        local name
+        for name in python3.14 python3.13 python3.12 python3 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.1[2-9]*/bin/python; do
+            if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then
+                echo "$name"
+                return
+            fi
+        done
+        echo "tools.sh: no Python 3.12 or newer, which the witness needs: install one and run again" >&2
+        exit 3
+    }
+    python=$(find_python)
+    venv=target/outsiders/witness
+    wanted=tests/outsiders/witness.txt
+    if ! cmp -s "$wanted" "$venv/installed.txt"; then
+        rm -rf "$venv"
+        mkdir -p target/outsiders
+        "$python" -m venv "$venv" >&2 || fail "$python cannot make a virtual environment"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$wanted" >&2 ||
+            fail "pip could not install $wanted: is the Python package index reachable?"
+        cp "$wanted" "$venv/installed.txt"
+    fi
+    echo "$PWD/$venv/bin/aics-witness"
+    ;;
 *)
-    fail "usage: tools.sh go|promtool|python|trestle|chromium|faketime|runc"
+    fail "usage: tools.sh go|promtool|python|trestle|witness|chromium|faketime|runc"
     ;;
 esac

@@ -5,6 +5,7 @@
 //! `snapshot`, which makes new ones that repeat another.
 
 pub mod agent;
+pub mod anchors;
 pub mod audit;
 pub mod bench;
 pub mod cli;

@@ -19,6 +19,8 @@ pub enum Exit {
     Tampered = 2,
     /// Bytes that must be there are not.
     Missing = 3,
+    /// What is there is intact, and fewer witnesses stand behind it than the policy asks for.
+    Policy = 4,
     /// The log disagrees with a checkpoint that the caller had saved.
     Inconsistent = 5,
     /// The group of nodes works, or could, and is not whole: a node is away, or nobody leads.

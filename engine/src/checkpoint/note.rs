@@ -76,7 +76,9 @@ impl NoteSignature {
         alloc::format!("\u{2014} {} {}\n", self.name, BASE64.encode(bytes))
     }
 
-    fn parse(line: &str) -> Option<NoteSignature> {
+    /// Reads a line, without its newline; `None` if it is not one, or longer than any that is read.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<NoteSignature> {
         let (name, text) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
         if !is_name(name) || text.len() > SIGNATURE_MAX.div_ceil(3) * 4 {
             return None;

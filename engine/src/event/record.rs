@@ -119,6 +119,26 @@ pub fn checkpoint_notes(record: &[u8], mut each: impl FnMut(Vec<u8>)) -> Result<
     reader.end()
 }
 
+/// Hands the events of a record that speak of anchors ([`Event::Anchored`], [`Event::Witnessed`]) to `each`, in order,
+/// without decoding the others.
+///
+/// # Errors
+/// As [`Record::decode`], as far as it had to be read.
+pub fn attestations(record: &[u8], mut each: impl FnMut(Event)) -> Result<(), DecodeError> {
+    let mut reader = Reader::new(record);
+    if reader.u8("record tag")? != tag::EVENTS {
+        return Ok(());
+    }
+    reader.u64("leader")?;
+    for _ in 0..reader.u16("count")? {
+        let event = reader.bytes32(EVENT_MAX, "event")?;
+        if matches!(event.first(), Some(&super::tag::ANCHORED | &super::tag::WITNESSED)) {
+            each(Event::decode(event)?);
+        }
+    }
+    reader.end()
+}
+
 /// Appends a record of events without taking the events.
 ///
 /// # Panics

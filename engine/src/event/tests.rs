@@ -32,7 +32,7 @@ fn every_shorter_and_longer_input_is_refused() {
 
 #[test]
 fn unknown_tags_are_refused() {
-    for tag in [0, 7, 255] {
+    for tag in [0, 9, 255] {
         assert_eq!(Event::decode(&[tag]), Err(DecodeError::UnknownTag(tag)));
     }
     assert_eq!(Record::decode(&[3, 0, 0, 0, 0, 0, 0, 0, 0]), Err(DecodeError::UnknownTag(3)));
@@ -59,4 +59,26 @@ fn a_record_without_events_is_refused() {
 fn debug_output_shows_no_payload() {
     let text = alloc::format!("{:?}", received());
     assert!(!text.contains("{}") && !text.contains("[7"), "{text}");
+}
+
+#[test]
+fn what_others_attest_comes_back_and_unknown_kinds_are_refused() {
+    for kind in AnchorKind::ALL {
+        let target = "witness.example/w1".into();
+        let (note, evidence) = (b"note".to_vec(), b"line".to_vec());
+        let event = Event::Anchored(Anchored { at_ms: 7, kind, target, note, evidence });
+        let mut whole = bytes(&event);
+        assert_eq!(Event::decode(&whole), Ok(event));
+        for cut in 0..whole.len() {
+            assert!(Event::decode(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+        whole[9] = 5;
+        assert_eq!(Event::decode(&whole), Err(DecodeError::UnknownTag(5)));
+    }
+    let event = Event::Witnessed(Witnessed { at_ms: 7, old: 3, note: b"note".to_vec() });
+    let whole = bytes(&event);
+    assert_eq!(Event::decode(&whole), Ok(event));
+    for cut in 0..whole.len() {
+        assert!(Event::decode(&whole[..cut]).is_err(), "cut at {cut}");
+    }
 }

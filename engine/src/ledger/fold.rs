@@ -54,7 +54,8 @@ impl<T: Table> Ledger<T> {
                 self.apply_received(lsn, nth, envelope, judged, outcome);
             }
             Event::Attested(attested) => self.attestations.cover(attested.upto),
-            Event::TenantSet(_) | Event::KeySet(_) | Event::PolicySet(_) | Event::Checkpoint(_) => {
+            Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => {}
+            Event::TenantSet(_) | Event::KeySet(_) | Event::PolicySet(_) => {
                 if let Outcome::Configured { .. } = outcome {
                     self.configure(event);
                 }
@@ -116,7 +117,11 @@ impl<T: Table> Ledger<T> {
             Event::TenantSet(tenant) => self.tenants.set_tenant(tenant),
             Event::KeySet(key) => self.tenants.set_key(key),
             Event::PolicySet(set) => self.rules.set(set),
-            Event::Received(_) | Event::Attested(_) | Event::Checkpoint(_) => {
+            Event::Received(_)
+            | Event::Attested(_)
+            | Event::Checkpoint(_)
+            | Event::Anchored(_)
+            | Event::Witnessed(_) => {
                 unreachable!("only settings are configured")
             }
         }
@@ -219,9 +224,18 @@ impl<T: Table> Ledger<T> {
                 hash: set.policy.hash(),
                 params_hash: set.policy.params_hash(),
             },
-            (Event::Received(_) | Event::Attested(_) | Event::Checkpoint(_), Outcome::Configured { .. })
-            | (Event::Attested(_) | Event::Checkpoint(_), Outcome::First { .. } | Outcome::Conflict { .. }) =>
-            {
+            (
+                Event::Received(_)
+                | Event::Attested(_)
+                | Event::Checkpoint(_)
+                | Event::Anchored(_)
+                | Event::Witnessed(_),
+                Outcome::Configured { .. },
+            )
+            | (
+                Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_),
+                Outcome::First { .. } | Outcome::Conflict { .. },
+            ) => {
                 unreachable!("an outcome belongs to its kind of event")
             }
         };
@@ -282,7 +296,7 @@ fn time_of(event: &Event) -> Option<u64> {
         Event::TenantSet(tenant) => Some(tenant.at_ms),
         Event::KeySet(key) => Some(key.at_ms),
         Event::PolicySet(set) => Some(set.at_ms),
-        Event::Attested(_) | Event::Checkpoint(_) => None,
+        Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => None,
     }
 }
 

@@ -162,7 +162,9 @@ impl<T: Table> Ledger<T> {
             Event::TenantSet(tenant) => configured(self.tenants.check_tenant(tenant)),
             Event::KeySet(key) => configured(self.tenants.check_key(key, self.now_ms.max(key.at_ms))),
             Event::PolicySet(set) => configured(self.rules.check(&set.policy)),
-            Event::Attested(_) | Event::Checkpoint(_) => Outcome::Noted,
+            Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => {
+                Outcome::Noted
+            }
         })
     }
 

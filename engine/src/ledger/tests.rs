@@ -273,7 +273,10 @@ proptest! {
             Event::TenantSet(tenant) => tenant.id == tenant_id(0),
             Event::KeySet(key) => key.tenant == tenant_id(0),
             Event::PolicySet(_) => true,
-            Event::Attested(_) | Event::Checkpoint(_) => false,
+            Event::Attested(_)
+ | Event::Checkpoint(_)
+ | Event::Anchored(_)
+ | Event::Witnessed(_) => false,
         };
         // What happened, without where it stands in the log.
         let gist = |outcome: &Outcome| match outcome {

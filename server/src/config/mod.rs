@@ -158,6 +158,14 @@ pub struct Config {
     pub worm_box: Duration,
     pub worm_bytes: u64,
     pub audit_token: Option<Secret>,
+    pub witness_policy: Option<PathBuf>,
+    pub witness_every: Duration,
+    pub witness_logs: Option<PathBuf>,
+    pub witness_own_name: Option<String>,
+    pub witness_key_file: Option<PathBuf>,
+    pub anchor_targets: Option<PathBuf>,
+    pub anchor_ca: PathBuf,
+    pub anchor_tries: u32,
     pub metrics_user: Option<String>,
     pub metrics_pass: Option<Secret>,
     pub metrics_tenants: usize,
@@ -191,6 +199,17 @@ impl Config {
     /// File of the log's signing seed.
     pub fn log_key_path(&self) -> PathBuf {
         self.log_key_file.clone().unwrap_or_else(|| self.data_dir.join("keys").join("log.key"))
+    }
+
+    /// File of the seed that cosigns other logs' checkpoints.
+    pub fn witness_key_path(&self) -> PathBuf {
+        self.witness_key_file.clone().unwrap_or_else(|| self.data_dir.join("keys").join("witness.key"))
+    }
+
+    /// Name of the key that cosigns other logs' checkpoints.
+    pub fn witness_name(&self) -> String {
+        let own = self.witness_own_name.clone();
+        own.unwrap_or_else(|| format!("{}/witness/{}", self.origin_host, self.region))
     }
 
     /// Origin line of the log's checkpoints.

@@ -92,6 +92,14 @@ pub static SETTINGS: &[Setting] = settings! {
     "worm.box_s" ["FLK_WORM_BOX_S"] = "3600", "s", "event time covered by one WORM file", |c, v| c.worm_box = Duration::from_secs(within(v, 1, 86_400)?);
     "worm.max_bytes" ["FLK_WORM_MAX_BYTES"] = "33554432", "bytes", "a WORM file is closed at this size even inside its time box, so that its root is quick to recompute", |c, v| c.worm_bytes = within(v, 65_536, 1 << 30)?;
     "audit.token" ["FLK_AUDIT_TOKEN"] = "", "secret text", "bearer token that may read entry bundles; not set means nobody may", |c, v| c.audit_token = secret(v);
+    "witness.policy_file" ["FLK_WITNESS_POLICY_FILE"] = "", "path", "witnesses that are asked for cosignatures, and how many are enough (C2SP tlog-policy); not set means that nobody outside watches the log", |c, v| c.witness_policy = path(v);
+    "witness.every_ms" ["FLK_WITNESS_EVERY_MS"] = "5000", "ms", "witnesses are asked about a newer checkpoint at most this often; each cosignature is a record of the log", |c, v| c.witness_every = millis(v)?;
+    "witness.logs_file" ["FLK_WITNESS_LOGS_FILE"] = "", "path", "other logs that this one is a witness of: the log lines of a policy (C2SP tlog-policy); not set means of none", |c, v| c.witness_logs = path(v);
+    "witness.name" ["FLK_WITNESS_NAME"] = "", "key name", "of the key that cosigns other logs; default origin_host/witness/region; it never changes", |c, v| c.witness_own_name = text(v);
+    "witness.key_file" ["FLK_WITNESS_KEY_FILE"] = "", "path", "Ed25519 seed that cosigns other logs, the same on every node of a group and never the log's; default data.dir/keys/witness.key", |c, v| c.witness_key_file = path(v);
+    "anchor.targets_file" ["FLK_ANCHOR_TARGETS_FILE"] = "", "path", "time-stamp authorities for checkpoints, TOML", |c, v| c.anchor_targets = path(v);
+    "anchor.ca_file" ["FLK_ANCHOR_CA_FILE"] = "/etc/ssl/certs/ca-certificates.crt", "path", "authorities that witnesses and others with https addresses are held to, PEM; read only if there is one", |c, v| c.anchor_ca = PathBuf::from(v);
+    "anchor.tries" ["FLK_ANCHOR_TRIES"] = "8", "tries", "failed tries in a row before a target's task counts as given up (flk audit dlq); newer checkpoints are tried all the same", |c, v| c.anchor_tries = within(v, 1, 1000)?;
     "metrics.user" ["FLK_METRICS_USER", "METRICS_USER"] = "", "text", "basic auth on /metrics when not empty", |c, v| c.metrics_user = Some(v.to_owned()).filter(|v| !v.is_empty());
     "metrics.pass" ["FLK_METRICS_PASS", "METRICS_PASS"] = "", "secret text", "the password of metrics.user", |c, v| c.metrics_pass = secret(v);
     "metrics.tenants" ["FLK_METRICS_TENANTS"] = "64", "tenants", "tenants with a label value of their own; later ones share 'other', so that series stay bounded", |c, v| c.metrics_tenants = within(v, 0, 10_000)?;

@@ -116,8 +116,9 @@ fn published(node: &Node, region: &str) -> Result<Published, Problem> {
     node.fold.projector.tiles().published().ok_or(Refusal::NotFound.into())
 }
 
-pub(super) fn checkpoint(node: &Node, region: &str) -> Result<Reply, Problem> {
-    let published = published(node, region)?;
+pub(super) fn checkpoint(node: &Node, region: &str, query: Option<&str>) -> Result<Reply, Problem> {
+    let witnessed = query.is_some_and(|query| query.split('&').any(|part| part == "witnessed"));
+    let published = node.anchors.shown(published(node, region)?, witnessed);
     Ok(Reply::new(200, TEXT, published.note).with(header::CACHE_CONTROL, "max-age=1"))
 }
 

@@ -9,6 +9,7 @@ use super::elsewhere;
 use super::ops::same;
 use super::refusal::{Problem, Refusal};
 use super::reply::{JSON, Reply};
+use crate::anchor::Act;
 use crate::node::Node;
 use crate::peers::forward::{Ask, Kind, Wishes};
 use hyper::Request;
@@ -35,7 +36,7 @@ const HAND_OVER_PATIENCE: Duration = Duration::from_secs(5);
 /// A change, as it is asked for and as it is passed on.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
-enum Change {
+pub(super) enum Change {
     /// Nothing: how does the group stand?
     Show {},
     /// Take a node in as a learner, or correct its address.
@@ -46,6 +47,14 @@ enum Change {
     Remove { node: u64 },
     /// Let another node lead.
     Transfer { to: Option<u64> },
+    /// How do the targets of anchors stand?
+    Anchors {},
+    /// Try what was given up again, for one target or for all.
+    Retry { target: Option<String> },
+    /// Give it up for good.
+    Drop { target: Option<String> },
+    /// Cosign a checkpoint of another log.
+    Cosign { request: String },
 }
 
 /// Bearer token of the administrator.
@@ -106,11 +115,11 @@ pub(super) async fn drain(node: &Arc<Node>, headers: &HeaderMap) -> Result<Reply
     Ok(Reply::new(200, JSON, format!("{}\n", crate::checkup::own(node))))
 }
 
-fn ask(body: Vec<u8>) -> Ask {
+pub(super) fn ask(body: Vec<u8>) -> Ask {
     Ask { kind: Kind::Administration, wishes: Wishes::default(), tenant: None, body }
 }
 
-fn read(body: &[u8]) -> Result<Change, Problem> {
+pub(super) fn read(body: &[u8]) -> Result<Change, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::from(Refusal::BadRequest).detail(error.to_string()))
 }
 
@@ -118,6 +127,10 @@ fn read(body: &[u8]) -> Result<Change, Problem> {
 pub(super) async fn here(node: &Arc<Node>, ask: &Ask) -> Result<Reply, Problem> {
     match read(&ask.body)? {
         Change::Show {} => {}
+        Change::Anchors {} => return Ok(super::anchors::here(node, None)),
+        Change::Cosign { request } => return super::cosign::here(node, &request).await,
+        Change::Retry { target } => return Ok(super::anchors::here(node, Some((Act::Retry, target)))),
+        Change::Drop { target } => return Ok(super::anchors::here(node, Some((Act::Drop, target)))),
         Change::Add { node: id, address } => add(node, id, address).await?,
         Change::Promote { node: id } => node.group.promote(id).await.map_err(refused)?,
         Change::Remove { node: id } => node.group.remove(id).await.map_err(refused)?,

@@ -244,6 +244,13 @@ fn show_event(event: &Event) -> Value {
             "outcomes": attested.outcomes.to_string(), "ledger": attested.ledger.to_string(),
         }),
         Event::Checkpoint(note) => json!({"event": "Checkpoint", "note_bytes": note.len()}),
+        Event::Anchored(anchored) => json!({
+            "event": "Anchored", "at_ms": anchored.at_ms, "kind": anchored.kind.name(), "target": anchored.target.as_str(),
+            "note_bytes": anchored.note.len(), "evidence_bytes": anchored.evidence.len(),
+        }),
+        Event::Witnessed(witnessed) => json!({
+            "event": "Witnessed", "at_ms": witnessed.at_ms, "old": witnessed.old, "note_bytes": witnessed.note.len(),
+        }),
     };
     out["sha256"] = json!(Digest(Sha256::digest(&bytes).into()).to_string());
     out

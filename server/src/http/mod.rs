@@ -4,12 +4,14 @@
 //! behind the gates never sees an ambiguous request.
 
 mod accept;
+mod anchors;
 mod audit;
 mod batch;
 mod body;
 mod cluster;
 mod compare;
 mod connection;
+mod cosign;
 mod elsewhere;
 mod framing;
 mod listener;
@@ -153,7 +155,11 @@ async fn route(api: &Inner, conn: &Conn, request: Request<Incoming>) -> Reply {
         Endpoint::Summary => audit::summary(node, request.headers(), matched.values[0]).await,
         Endpoint::Lineage => audit::lineage(node, request.headers(), matched.values[0]).await,
         Endpoint::Receipt => audit::receipt(node, request.headers(), matched.values[0]).await,
-        Endpoint::Checkpoint => audit::checkpoint(node, matched.values[0]),
+        Endpoint::Checkpoint => audit::checkpoint(node, matched.values[0], request.uri().query()),
+        Endpoint::Anchors => anchors::show(node, request.headers()).await,
+        Endpoint::WitnessAdd => cosign::add(node, conn, request).await,
+        Endpoint::WitnessKey => cosign::key(node),
+        Endpoint::AnchorsChange => anchors::change(node, conn, request).await,
         Endpoint::VerifierKey => audit::verifier_key(node, matched.values[0]),
         Endpoint::Tile => audit::tile(node, matched.values[0], matched.values[1]).await,
         Endpoint::Entries => {

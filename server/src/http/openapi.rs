@@ -89,6 +89,7 @@ fn operation(route: &Route, method: &str) -> Value {
             "" if media == "application/x-ndjson" => {
                 json!({ "type": "string", "description": "One summary a line." })
             }
+            "" if media.starts_with("text/") => json!({ "type": "string" }),
             "" => json!({ "type": "object" }),
             name => json!({ "$ref": format!("#/components/schemas/{name}") }),
         };

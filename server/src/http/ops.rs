@@ -49,7 +49,9 @@ pub(super) fn metrics(node: &Node, headers: &HeaderMap, query: Option<&str>) -> 
         log: Some(log),
         members: node.group.members(),
     };
-    let page = node.metrics.page(&sampled, originals);
+    let mut page = node.metrics.page(&sampled, originals);
+    let newest = node.fold.projector.tiles().published().map_or(0, |published| published.size);
+    page.push_str(&node.anchors.page(newest, node.clock.wall_ms()));
     Ok(Reply::new(200, "text/plain; version=0.0.4; charset=utf-8", page))
 }
 

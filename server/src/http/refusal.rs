@@ -31,6 +31,8 @@ pub enum Refusal {
     LogUnavailable,
     OutcomeUnknown,
     Internal,
+    NotSignedByLog,
+    Inconsistent,
 }
 
 /// One row: what clients see and what the page says.
@@ -96,6 +98,10 @@ pub static KINDS: &[Kind] = &[
         page: "The record was handed to the log, but whether it became durable could not be learnt. Send the same submission again: if it was recorded, the first outcome is returned." },
     Kind { refusal: Refusal::Internal, status: 500, slug: "internal", title: "Internal error", error: "Internal server error", retry: true,
         page: "The server could not finish the request. The log holds what was recorded before; operators find the cause in the server's log lines." },
+    Kind { refusal: Refusal::NotSignedByLog, status: 403, slug: "not-signed-by-log", title: "The log did not sign this checkpoint", error: "Forbidden", retry: false,
+        page: "This node is a witness of the log that the checkpoint names, and none of the signatures is of a key that it knows for that log. Whoever operates the witness has to be given the log's verifier key." },
+    Kind { refusal: Refusal::Inconsistent, status: 422, slug: "inconsistent-checkpoint", title: "The checkpoint does not continue the log", error: "Inconsistent checkpoint", retry: false,
+        page: "This node, as a witness, has cosigned a smaller checkpoint of the same log, and the proof does not connect the two. Either the proof is wrong, or the log shows different histories to different people. Nothing was cosigned." },
 ];
 
 impl Refusal {

@@ -23,6 +23,8 @@ pub struct Reply {
 
 /// Plain text.
 pub const TEXT: &str = "text/plain; charset=utf-8";
+/// The size of a tree (C2SP tlog-witness).
+pub const SIZE: &str = "text/x.tlog.size";
 /// JSON.
 pub const JSON: &str = "application/json";
 

@@ -7,7 +7,7 @@
 //!          1 status u16, media u8, headers u8 x (name (u8), value (u16)), body to the end
 //! ```
 
-use crate::http::reply::{JSON, Reply, TEXT};
+use crate::http::reply::{JSON, Reply, SIZE, TEXT};
 use engine::codec::{DecodeError, Reader, put8, put16};
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -18,7 +18,7 @@ pub const AROUND: usize = 16 + TENANT_MAX;
 /// Headers of an answer.
 const HEADERS_MAX: usize = 16;
 /// Media types of answers that are passed on.
-const MEDIA: [&str; 4] = [JSON, "application/problem+json", "application/x-ndjson", TEXT];
+const MEDIA: [&str; 5] = [JSON, "application/problem+json", "application/x-ndjson", TEXT, SIZE];
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! The log's own vocabulary: whoever can write a disk can hand us any of these bytes.
 
-use engine::event::{Attested, Envelope, Event, KeyKind, KeySpec, Payload, PolicySet, Record, Tenant};
+use engine::event::{
+    AnchorKind, Anchored, Attested, Envelope, Event, KeyKind, KeySpec, Payload, PolicySet, Record, Tenant,
+    Witnessed,
+};
 use engine::ids::{KeyId, TenantId};
 use engine::log::{Digest, Lsn};
 use engine::summary::Policy;
@@ -82,5 +85,13 @@ fn samples() -> Vec<Event> {
             ledger: Digest([2; 32]),
         }),
         Event::Checkpoint(b"localhost/pcs/default\n0\n\n".to_vec()),
+        Event::Anchored(Anchored {
+            at_ms: 4,
+            kind: AnchorKind::Cosignature,
+            target: "witness.example/w1".to_owned(),
+            note: b"localhost/pcs/default\n0\n\n".to_vec(),
+            evidence: vec![5; 40],
+        }),
+        Event::Witnessed(Witnessed { at_ms: 5, old: 6, note: b"other.example/log\n7\n\n".to_vec() }),
     ]
 }

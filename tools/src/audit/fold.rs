@@ -8,13 +8,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use engine::checkpoint::Signed;
-use engine::event::{Attested, Event, Payload, Record};
+use engine::event::{Anchored, Attested, Event, Payload, Record};
 use engine::ledger::{Ledger, Table};
 use engine::log::{Digest, Lsn};
 use engine::summary::signature::Algorithm;
 use engine::summary::{Judged, SignatureForm, Unsigned};
 use engine::tree::Tree;
 
+use super::anchors::Recent;
 use super::judges::{Judges, Shares, Source};
 use super::{Place, Wrong};
 
@@ -64,6 +65,11 @@ pub trait Watch {
     /// # Errors
     /// Stops the fold.
     fn checkpoint(&mut self, lsn: Lsn, signed: &Signed) -> Result<(), Wrong>;
+
+    /// An attestation of a checkpoint that was logged before and agreed; what it proves was not looked at.
+    fn anchored(&mut self, anchored: &Anchored, signed: &Signed) {
+        let _ = (anchored, signed);
+    }
 }
 
 /// Nobody does.
@@ -96,6 +102,8 @@ pub struct Counts {
     pub attested: u64,
     /// `Checkpoint` events that agreed.
     pub checkpoints: u64,
+    /// Attestations of logged checkpoints by others: witnesses, time stamps and the like.
+    pub anchored: u64,
     /// Records at the end that no `Attested` covers: their bytes are checked, what they mean is not.
     pub uncovered: u64,
     /// Events in those records: the most entries they can turn out to add.
@@ -141,6 +149,7 @@ pub struct Fold<'a, T> {
     known_bytes: usize,
     judged: Option<Chunk>,
     heads: VecDeque<Tree>,
+    anchors: Recent,
     next: Lsn,
     counts: Counts,
     last_attested: Option<(Lsn, Attested)>,
@@ -164,6 +173,7 @@ impl<'a, T: Table> Fold<'a, T> {
             known_bytes: 0,
             judged: None,
             heads,
+            anchors: Recent::new(next == Lsn(1)),
             next,
             counts: Counts::default(),
             last_attested: None,
@@ -396,7 +406,16 @@ impl<'a, T: Table> Fold<'a, T> {
                     .map_err(|error| wrong("checkpoint", "a signed checkpoint".into(), error.to_string()))?;
                 self.compare(&signed).map_err(|(expected, found)| wrong("checkpoint", expected, found))?;
                 self.counts.checkpoints += 1;
+                self.anchors.agreed(&signed);
                 watch.checkpoint(lsn, &signed)?;
+            }
+            Event::Anchored(anchored) => {
+                let signed = self
+                    .anchors
+                    .find(anchored)
+                    .map_err(|(expected, found)| wrong("anchor", expected, found))?;
+                self.counts.anchored += 1;
+                watch.anchored(anchored, &signed);
             }
             _ => {}
         }

@@ -7,6 +7,7 @@
 //! itself (`Attested`, `Checkpoint`) is compared with them. Only which HMAC signatures were good is taken from
 //! `Attested` when no secret is at hand, and counted.
 
+pub mod anchors;
 pub mod fold;
 pub mod home;
 pub mod judges;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::{agent, bench, cluster, divergence, doctor, keygen, replay, sign, snapshot, submit};
+use tools::{agent, anchors, bench, cluster, divergence, doctor, keygen, replay, sign, snapshot, submit};
 
 /// Submits to, watches and measures an FLK log
 ///
@@ -31,6 +31,7 @@ enum Command {
     Keygen(keygen::Args),
     Cluster(cluster::Args),
     Snapshot(snapshot::Args),
+    Audit(anchors::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Keygen(args) => keygen::run(args),
         Command::Cluster(args) => cluster::run(args, ui),
         Command::Snapshot(args) => snapshot::run(args, ui),
+        Command::Audit(args) => anchors::run(args),
     };
     finish(result, cli.output.format())
 }

@@ -8,7 +8,8 @@ use tools::worm::{check, export, fetch, lineage, population, prove, reconcile, t
 
 /// Checks an FLK log: nothing it says is believed, everything is computed again
 ///
-/// Exit codes: 0 all holds, 1 usage or input/output, 2 tampered, 3 data missing, 5 inconsistent with a saved
+/// Exit codes: 0 all holds, 1 usage or input/output, 2 tampered, 3 data missing, 4 fewer witnesses than
+/// the policy asks for, 5 inconsistent with a saved
 /// checkpoint.
 #[derive(Parser)]
 #[command(name = "worm", version, max_term_width = 100)]

@@ -11,10 +11,11 @@ use crate::audit::home::read_vkey;
 use crate::receipt::proves;
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::thousands;
+use crate::worm::witnesses::{judge, read_policy};
 
 /// Checks a proof or a receipt against a log's public key, offline
 ///
-/// Exit codes: 0 it holds, 1 usage or input/output, 2 it does not hold.
+/// Exit codes: 0 it holds, 1 usage or input/output, 2 it does not hold, 4 it holds and the policy is not met.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// A file from `worm prove`, `flk submit` or /v1/receipts/ID
@@ -22,6 +23,9 @@ pub struct Args {
     /// The log's public key, or a file that holds it: keys/log.vkey of the node, or /tlog/REGION/vkey
     #[arg(long, value_name = "KEY")]
     pub vkey: String,
+    /// Who has to have cosigned the checkpoint (C2SP tlog-policy): with fewer witnesses the exit code is 4
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// The entry that is to be proved [default: beside a proof the file .entry, else the entry in the receipt]
     #[arg(long, value_name = "FILE")]
     pub entry: Option<PathBuf>,
@@ -61,6 +65,7 @@ fn entry(args: &Args, receipt: &Receipt) -> Result<Vec<u8>, Fault> {
 /// Files that cannot be read. A proof that does not hold is a result.
 pub fn run(args: &Args) -> Result<Report, Fault> {
     let verifier = read_vkey(&args.vkey)?;
+    let policy = args.policy.as_deref().map(read_policy).transpose()?;
     let bytes = read(&args.proof, PROOF_MAX)?;
     let receipt = Receipt::parse(&bytes).map_err(|error| {
         let next = "fetch it again: curl URL/v1/receipts/ID, or worm prove DIR ID";
@@ -70,6 +75,7 @@ pub fn run(args: &Args) -> Result<Report, Fault> {
     let mut report = Report::new("worm check");
     match proves(&receipt, &entry, Some(&verifier)) {
         Ok(signed) => {
+            let judged = policy.as_ref().map(|policy| judge(policy, &signed));
             let (origin, size) = (signed.checkpoint.origin, signed.checkpoint.size);
             report.check("checkpoint", State::Ok, format!("signed by {}", verifier.vkey()));
             let detail = format!(
@@ -88,6 +94,19 @@ pub fn run(args: &Args) -> Result<Report, Fault> {
                 _ => "it stands".to_owned(),
             };
             report.verdict = format!("{about} in {origin} as entry {}", receipt.index);
+            if let Some((state, exit, detail)) = judged {
+                report.check("witnesses", state, detail);
+                report.exit = exit;
+                match exit {
+                    Exit::Policy => {
+                        report.verdict.push_str(", but fewer witnesses saw it than your policy asks for")
+                    }
+                    Exit::Tampered => {
+                        report.verdict = "somebody forged a witness's signature on this proof".into()
+                    }
+                    _ => {}
+                }
+            }
         }
         Err(why) => {
             report.exit = Exit::Tampered;
@@ -118,7 +137,7 @@ mod tests {
         prove(&ProveArgs { home, pcs_id: None, seq: Some(5), region: None, out: out.clone() }, Ui::quiet())
             .unwrap();
         let key = folder.path().join("keys/log.vkey").display().to_string();
-        let args = Args { proof: out.join("5.tlog-proof"), vkey: key, entry: None };
+        let args = Args { proof: out.join("5.tlog-proof"), vkey: key, entry: None, policy: None };
         assert_eq!(run(&args).unwrap().exit, Exit::Ok);
 
         let entry = out.join("5.entry");

@@ -5,9 +5,11 @@ use std::io;
 use std::path::Path;
 
 use engine::checkpoint::{Signed, Verifier};
+use engine::event::Anchored;
 use engine::log::{Digest, Lsn};
 
 use super::lines::{Lines, Next, files};
+use super::witnesses::Witnesses;
 use crate::audit::Wrong;
 use crate::audit::fold::{Appended, Watch};
 use crate::pack::summary::{Ask, Summary};
@@ -75,6 +77,8 @@ pub struct Compare<'a> {
     /// First and last entry of the period, and how many.
     pub in_period: Option<(u64, u64, u64)>,
     leaves: u64,
+    /// Cosignatures in the log.
+    pub witnesses: Witnesses,
 }
 
 impl<'a> Compare<'a> {
@@ -100,6 +104,7 @@ impl<'a> Compare<'a> {
             summary: None,
             in_period: None,
             leaves: 0,
+            witnesses: Witnesses::default(),
         })
     }
 
@@ -256,5 +261,9 @@ impl Watch for Compare<'_> {
             }
         }
         Ok(())
+    }
+
+    fn anchored(&mut self, anchored: &Anchored, signed: &Signed) {
+        self.witnesses.add(anchored, signed);
     }
 }

@@ -16,6 +16,7 @@ pub mod roots;
 pub mod tamper;
 pub mod tree;
 pub mod verify;
+pub mod witnesses;
 
 /// A time as auditors write it: UTC with milliseconds.
 #[must_use]

@@ -26,6 +26,7 @@ use segments::runs::{DiskTable, TableOptions};
 use serde_json::{Value, json};
 
 use super::compare::{Broken, Compare, Worm};
+use super::witnesses::{Witnesses, read_policy};
 use crate::audit::fold::{Counts, Fold};
 use crate::audit::home::{Home, Kek, read_checkpoint};
 use crate::audit::judges::Source;
@@ -86,6 +87,7 @@ fn home(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Option<Summary>)
     }
     let home = Home::open(&args.home)?;
     let vkey = home.verifier(args.vkey.as_deref())?;
+    let policy = args.policy.as_deref().map(read_policy).transpose()?;
     let saved = args.checkpoint.as_deref().map(read_checkpoint).transpose()?.map(|(_, signed)| signed);
     let mut run = Run { args, home, threads, ui, report: Report::new("worm verify"), summary: None };
     let log = match run.format()? {
@@ -99,7 +101,7 @@ fn home(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Option<Summary>)
     match args.depth {
         Depth::Bytes => {}
         Depth::Leaves => run.leaves(&log, &notes.unwrap_or_default(), vkey.as_ref(), saved.as_ref())?,
-        Depth::All => run.meaning(&log, vkey.as_ref(), saved.as_ref())?,
+        Depth::All => run.meaning(&log, vkey.as_ref(), saved.as_ref(), Witnesses::new(policy))?,
     }
     Ok(run.end())
 }
@@ -179,11 +181,13 @@ impl Run<'_> {
         log: &LogFiles,
         vkey: Option<&Verifier>,
         saved: Option<&engine::checkpoint::Signed>,
+        witnesses: Witnesses,
     ) -> Result<(), Fault> {
         let published = self.published(log.region())?;
         let period = (self.args.from.unwrap_or(0), self.args.to.unwrap_or(u64::MAX));
         let worm = self.home.worm();
         let mut compare = Compare::new(&worm, vkey, period).map_err(|error| Fault::read(&worm, error))?;
+        compare.witnesses = witnesses;
         if !self.args.report.is_empty() {
             compare.summarise(Ask { period, gap_ms: self.args.gap.saturating_mul(1000) });
         }
@@ -241,6 +245,12 @@ impl Run<'_> {
             }
         }
         self.checkpoints(&compare, published.as_ref(), saved, vkey);
+        if let Some((state, exit, detail)) = compare.witnesses.judge(compare.leaves()) {
+            match state {
+                State::Fail => self.fail("witnesses", exit, detail),
+                _ => self.report.check("witnesses", state, detail),
+            }
+        }
         self.period(&compare);
         self.summary = compare.summary();
         Ok(())
@@ -417,6 +427,7 @@ impl Run<'_> {
             Exit::Ok => "intact: every byte, record, entry and checkpoint is what it must be".into(),
             Exit::Missing => format!("data is missing; restore it from a copy, then: worm verify {dir}"),
             Exit::Inconsistent => "this log is not the one your checkpoint was taken from, or it was rewritten: keep both as evidence".into(),
+            Exit::Policy => "intact, and fewer witnesses stand behind it than your policy asks for".into(),
             Exit::Tampered | Exit::Failed | Exit::Degraded => format!("NOT what was written; the first failure above names the place. Keep {dir} as it is and compare with a copy"),
         };
         (self.report, self.summary)

@@ -9,7 +9,7 @@ use crate::report::Fault;
 /// Checks a log, or an evidence pack of one, from its first byte to its newest checkpoint
 ///
 /// Needs no secret and no network. Exit codes: 0 all holds, 1 usage or input/output, 2 tampered, 3 data missing,
-/// 5 inconsistent with the saved checkpoint.
+/// 4 too few witnesses for --policy, 5 inconsistent with the saved checkpoint.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -21,6 +21,9 @@ pub struct Args {
     /// The log's public key, or a file that holds it [default: keys/log.vkey of the directory]
     #[arg(long, value_name = "KEY")]
     pub vkey: Option<String>,
+    /// Who has to have cosigned the log (C2SP tlog-policy): with fewer witnesses the exit code is 4
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// Count the entries from this time on (the whole log is checked all the same): 2026-10-01 or RFC 3339
     #[arg(long, value_name = "TIME", value_parser = parse_from)]
     pub from: Option<u64>,
@@ -126,8 +129,12 @@ impl Args {
 
     /// What was asked for and does not happen at the depth that was asked for.
     pub(super) fn contradiction(&self) -> Option<(&'static str, &'static str)> {
-        let folds =
-            [("--from", self.from.is_some()), ("--to", self.to.is_some()), ("--kek", self.kek.is_some())];
+        let folds = [
+            ("--from", self.from.is_some()),
+            ("--to", self.to.is_some()),
+            ("--kek", self.kek.is_some()),
+            ("--policy", self.policy.is_some()),
+        ];
         let given = |list: &[(&'static str, bool)]| list.iter().find(|(_, is)| *is).map(|(name, _)| *name);
         match self.depth {
             Depth::All => None,
@@ -143,6 +150,7 @@ impl Args {
             home: HomeArgs::of(dir),
             checkpoint: None,
             vkey: None,
+            policy: None,
             from: None,
             to: None,
             kek: None,

@@ -8,7 +8,7 @@
 //! 6. append-only: the tree continues a checkpoint that the auditor kept
 //! 7. continuity: numbers, records and times in order, gaps, nothing of the period missing
 
-use engine::checkpoint::Signed;
+use engine::checkpoint::{Signed, TrustPolicy};
 use engine::tree::tiles::{TileHashes, WIDTH};
 use engine::tree::{consistency_proof, verify_consistency};
 
@@ -19,6 +19,7 @@ use crate::pack::source::STAMPS;
 use crate::pack::tiles::{BadTile, Checked, Folder, Tiles};
 use crate::pack::{Claim, check_sums};
 use crate::worm::when;
+use crate::worm::witnesses::judge;
 
 mod resume;
 mod segments;
@@ -48,6 +49,7 @@ pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summar
             return Ok((stages.end(false, true), Summary::default()));
         }
     };
+    let policy = args.policy.as_deref().map(read_policy).transpose()?;
     let saved = args.checkpoint.as_deref().map(read_checkpoint).transpose()?.map(|(_, signed)| signed);
     let Some((signed, plan, claim)) = stages.format()? else {
         return Ok((stages.end(false, true), Summary::default()));
@@ -62,6 +64,7 @@ pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summar
     stages.leaves(&plan, &passed, made.as_ref());
     stages.root(&plan, &passed, &signed, tree);
     stages.signatures(&signed, vkey.as_ref());
+    stages.policy(&signed, policy.as_ref());
     stages.time();
     stages.append_only(&signed, saved.as_ref(), vkey.as_ref())?;
     stages.continuity(&plan, &passed.summary, period);
@@ -251,6 +254,15 @@ impl Stages<'_> {
         self.report.check(name, state, format!("log key {:08x}{whose}; {witnesses}", vkey.key_id()));
     }
 
+    /// Are those who cosigned enough for the auditor's policy?
+    fn policy(&mut self, signed: &Signed, policy: Option<&TrustPolicy>) {
+        let Some((state, exit, detail)) = policy.map(|policy| judge(policy, signed)) else { return };
+        match state {
+            State::Fail => self.report.fail("  witnesses", exit, detail),
+            _ => self.report.check("  witnesses", state, detail),
+        }
+    }
+
     fn time(&mut self) {
         let here: Vec<&str> =
             STAMPS.into_iter().filter(|name| self.pack.dir().join(name).is_file()).collect();
@@ -391,13 +403,17 @@ impl Stages<'_> {
 
     fn end(mut self, period: bool, own_key: bool) -> Report {
         let dir = self.args.home.dir.display();
+        // A policy that is not met has another exit code.
+        let witnessed =
+            if self.args.policy.is_some() { "witnessed as your policy asks" } else { "not witnessed" };
         let complete = if period { ", complete for the period" } else { "" };
         self.report.verdict = match self.report.exit {
             Exit::Ok if self.args.read_subset.is_some() => {
                 "what was looked at is intact; the rest was not looked at".into()
             }
-            Exit::Ok if own_key => format!("intact{complete}, signed by your key; not witnessed"),
-            Exit::Ok => format!("intact{complete}, by the key that came with it; not witnessed"),
+            Exit::Ok if own_key => format!("intact{complete}, signed by your key; {witnessed}"),
+            Exit::Ok => format!("intact{complete}, by the key that came with it; {witnessed}"),
+            Exit::Policy => format!("intact{complete}, and fewer witnesses stand behind it than your policy asks for"),
             Exit::Missing => format!("evidence is missing: fetch it again into {dir}, or find the copy that has it"),
             Exit::Inconsistent => "this is not the log that your checkpoint was taken from, or it was rewritten: keep both as evidence".into(),
             _ => format!("NOT what was signed; the first failure above names the place. Keep {dir} as it is and compare with a copy"),
