@@ -227,6 +227,8 @@ mod tests {
                 seen.extend_from_slice(&piece[..count]);
             }
             stream.write_all(with.as_bytes()).await.unwrap();
+            // It says no more, and stays until the other side goes.
+            let _ = stream.read(&mut [0]).await;
             String::from_utf8(seen).unwrap()
         });
         (url, server)

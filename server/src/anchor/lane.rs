@@ -211,7 +211,7 @@ mod tests {
         lane.succeeded(8);
         assert!(lane.letter().is_some(), "an older checkpoint does not cover it");
         lane.retry();
-        assert_eq!(lane.next(5, 9, 8, 0, TERMS), Next::Go);
+        assert_eq!(lane.next(20_000, 9, 8, 0, TERMS), Next::Go);
         lane.succeeded(9);
         assert_eq!(lane.letter(), None);
 

@@ -210,7 +210,7 @@ mod tests {
         let hex = engine::codec::hex(&request(&[0; 32], 0x8000_0000_0000_0001));
         let digest = "00".repeat(32);
         let want = format!(
-            "3043020101303130 0d0609608648016503040201 0500 0420{digest} 0209008000000000000001 0101ff"
+            "3044020101303130 0d0609608648016503040201 0500 0420{digest} 0209008000000000000001 0101ff"
         );
         assert_eq!(hex, want.replace(' ', ""));
         assert_eq!((positive(0), positive(127), positive(128)), (vec![0], vec![127], vec![0, 128]));
