@@ -164,7 +164,10 @@ fn a_witness_of_others_cosigns_growth_and_everything_shows_it() {
     for part in 1..4 {
         submit(&node, part * 100..part * 100 + 7);
         let all = leaves(entries());
-        eventually("growth is cosigned", || witnessed(&node).checkpoint.size == all);
+        eventually("growth is cosigned", || {
+            let signed = witnessed(&node);
+            signed.checkpoint.size == all && signed.signatures.len() == 2
+        });
     }
     assert!(metric(&node, "flk_witness_cosignatures 1") && metric(&node, "flk_witness_policy_met 1"));
     let known_policy =
