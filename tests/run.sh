@@ -64,6 +64,7 @@ fresh=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 step "simulator, fresh seed $fresh" target/release/sim --seed "$fresh" --runs 20
 step "simulator, planted bugs" target/release/sim --mutants 200
 step "simulator, groups of three, fixed seeds" target/release/sim --nodes 3 --seed 1 --runs 30 --steps 500
+step "simulator, groups of three whose logs rot, fixed seeds" target/release/sim --nodes 3 --rot 1 --seed 31 --runs 10 --steps 500
 step "simulator, groups of five, fixed seeds" target/release/sim --nodes 5 --seed 1 --runs 5 --steps 500
 step "simulator, groups, fresh seed $fresh" target/release/sim --nodes 3 --seed "$fresh" --runs 10 --steps 500
 step "simulator, planted bugs of groups" target/release/sim --nodes 3 --mutants 40

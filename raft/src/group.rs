@@ -165,8 +165,8 @@ impl<R: Runtime> Group<R> {
         let from = machine.standing().lsn;
         let options = segments::Options { replay_from: from, at_least: from, ..config.log };
         let mender = Mender::new(config.node, config.transport.clone(), config.seeds);
-        if let Some(membership) = standing_membership(&machine.standing())? {
-            mender.note(&membership);
+        if let Some((at, membership)) = standing_membership(&machine.standing())? {
+            mender.note(at, &membership);
         }
         let (log, recovered, recovery) = repair::open::<D, R>(disk, &options, &mender, &config.waits).await?;
         let fresh = recovered.last.is_none();

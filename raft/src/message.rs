@@ -433,7 +433,8 @@ mod tests {
             (a_vote(), 1..1u64 << 40, vec(vec(any::<u8>(), 0..300), 0..5)).prop_map(
                 |(vote, lsn, records)| {
                     let entries = (lsn..).zip(records).map(|(lsn, record)| (Lsn(lsn), 3, record)).collect();
-                    Answer::Fetched(Fetched { vote, committed: Lsn(lsn), members: vec![1; 9], entries })
+                    let (committed, members_at, members) = (Lsn(lsn), Lsn(lsn / 2), vec![1; 9]);
+                    Answer::Fetched(Fetched { vote, committed, members_at, members, entries })
                 }
             ),
         ]

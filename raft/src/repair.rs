@@ -15,6 +15,8 @@
 //! A node that is alone in its group repairs nothing: its log does not open, and the error says where.
 
 mod judge;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -85,6 +87,8 @@ pub(crate) struct Mender {
 /// What the newest memberships say.
 #[derive(Default)]
 struct Known {
+    /// Where the newest in the own log stands.
+    at: Lsn,
     peers: BTreeMap<u64, Peer>,
     voters: BTreeSet<u64>,
 }
@@ -108,8 +112,9 @@ impl Mender {
     }
 
     /// A membership was found in the log, newer than those before.
-    pub(crate) fn note(&self, membership: &Membership) {
+    pub(crate) fn note(&self, at: Lsn, membership: &Membership) {
         let mut known = self.known();
+        known.at = at;
         known.voters = membership.voter_ids().collect();
         known.peers =
             membership.nodes().map(|(node, member)| (*node, network::peer(*node, member))).collect();
@@ -123,7 +128,7 @@ impl Mender {
             && let Ok(Record { payload: Payload::Membership(bytes), .. }) = Record::decode(frame.payload)
             && let Ok(membership) = codec::decode_membership(&bytes)
         {
-            self.note(&membership);
+            self.note(frame.lsn, &membership);
         }
     }
 
@@ -228,25 +233,41 @@ impl Mender {
         Ok(fills)
     }
 
+    /// Those who may have asked for a vote: the voters of every membership that is known, but for those before one that is
+    /// agreed. Who was taken out by that one can win no election after it, for a majority holds it without this node;
+    /// and of an election before it that majority knows the term.
+    fn may_have_asked(&self, settled: Lsn, said: &[(Lsn, Membership)]) -> BTreeSet<u64> {
+        let known = self.known();
+        let own = if known.at < settled { BTreeSet::new() } else { known.voters.clone() };
+        let theirs = said.iter().filter(|(at, _)| *at >= settled);
+        own.into_iter().chain(theirs.flat_map(|(_, membership)| membership.voter_ids())).collect()
+    }
+
     /// A vote of a term at least as high as that of any vote this node may have given; all other voters have been asked
-    /// for theirs.
-    async fn vote(&self) -> Result<Vote, String> {
-        let mut term = 0;
+    /// for theirs. `own` is the highest term of those that can still be read.
+    async fn vote(&self, own: u64) -> Result<Vote, String> {
+        let mut term = own;
         let mut answered = BTreeSet::from([self.node]);
-        let mut voters = self.known().voters.clone();
+        let mut said: Vec<(Lsn, Membership)> = Vec::new();
+        let mut settled = Lsn::ZERO;
         for peer in self.peers() {
             // Those who cannot be reached are missed below, if they vote.
             let Ok(fetched) = self.fetch(&peer, Lsn(1), Lsn(1)).await else { continue };
             term = term.max(fetched.vote.leader_id.term);
             answered.insert(peer.node);
             if let Ok(membership) = codec::decode_membership(&fetched.members) {
-                voters.extend(membership.voter_ids());
+                if fetched.members_at <= fetched.committed {
+                    settled = settled.max(fetched.members_at);
+                }
                 let mut known = self.known();
                 for (node, member) in membership.nodes() {
                     known.peers.entry(*node).or_insert_with(|| network::peer(*node, member));
                 }
+                drop(known);
+                said.push((fetched.members_at, membership));
             }
         }
+        let voters = self.may_have_asked(settled, &said);
         match voters.difference(&answered).next() {
             None if answered.len() > 1 => Ok(nobody(term)),
             None => Err("a vote may be lost, and nobody says in which term".into()),
@@ -280,7 +301,15 @@ pub(crate) async fn open<D: Disk, R: Runtime>(
             OpenError::Log(error) => error.damaged().filter(|segment| *segment > 0),
             _ => None,
         };
-        let (Some(segment), Some(given)) = (damaged, given) else { return Err(error) };
+        let (Some(segment), Some(mut given)) = (damaged, given) else { return Err(error) };
+        if !mender.has_peers() {
+            // What names the others may stand behind the damage.
+            let gleaned =
+                segments::glean(&mut given, &mut |frame| mender.look(frame), &|| mender.has_peers());
+            if let Err(why) = gleaned {
+                return Err(OpenError::Io(io::Error::other(format!("{error}; {why}"))));
+            }
+        }
         if !mender.has_peers() || repairs == REPAIRS_MAX {
             return Err(error);
         }
@@ -309,7 +338,10 @@ async fn mend<D: Disk, R: Runtime>(
     loop {
         let ready = async {
             let fills = mender.fills(repair.gaps()).await?;
-            let vote = if repair.hides_a_vote(&fills) { Some(mender.vote().await?) } else { None };
+            let vote = match repair.hides_a_vote(&fills) {
+                true => Some(mender.vote(repair.voted()).await?),
+                false => None,
+            };
             Ok::<_, String>((fills, vote))
         };
         match ready.await {
@@ -429,6 +461,7 @@ impl<R: Runtime> Group<R> {
         let raft = watch.borrow_watched();
         match entries {
             Ok(entries) => Answer::Fetched(Fetched {
+                members_at: raft.membership_config.log_id().map_or(Lsn::ZERO, |id| lsn_of(id.index)),
                 vote: raft.vote,
                 committed: raft.local_committed.map_or(Lsn::ZERO, |id| lsn_of(id.index)),
                 members: codec::encode_membership(raft.membership_config.membership()),

@@ -9,6 +9,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use engine::log::Lsn;
 use futures_util::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta};
@@ -53,10 +54,16 @@ fn encode_membership(id: &LogId, membership: &crate::types::Membership) -> Arc<[
 }
 
 /// The membership where a machine stands, if it stands anywhere.
-pub(crate) fn standing_membership(standing: &Standing) -> io::Result<Option<crate::types::Membership>> {
+pub(crate) fn standing_membership(
+    standing: &Standing,
+) -> io::Result<Option<(Lsn, crate::types::Membership)>> {
     match standing.membership.is_empty() {
         true => Ok(None),
-        false => Ok(Some(decode_membership(&standing.membership)?.membership().clone())),
+        false => {
+            let stored = decode_membership(&standing.membership)?;
+            let at = stored.log_id().map_or(Lsn::ZERO, |id| lsn_of(id.index));
+            Ok(Some((at, stored.membership().clone())))
+        }
     }
 }
 
@@ -89,7 +96,7 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
                 Payload::Membership(membership) => {
                     self.standing.membership = encode_membership(&entry.log_id, membership);
                     self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
-                    self.shared.mender.note(membership);
+                    self.shared.mender.note(lsn, membership);
                 }
                 Payload::Blank => {}
             }

@@ -63,7 +63,7 @@ pub use manifest::{MANIFEST, Manifest};
 pub use open::{Options, Recovery, SEGMENT_SIZE_MAX, SPARE, Torn};
 pub use place::{Identity, Owner};
 pub use posix::PosixDisk;
-pub use repair::{Fill, Gap, Known, Mended, Repair, RepairError};
+pub use repair::{Fill, Gap, Known, Mended, Repair, RepairError, glean};
 pub use rotate::Room;
 pub use scan::{Scan, ScanError, Scanned};
 pub use segment::{FORMAT_VERSION, Footer, SegmentHeader, segment_name, segment_number};

@@ -25,6 +25,7 @@ use engine::log::{Digest, Lsn};
 use crate::buffer::BlockBuf;
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::frame::Frame;
 use crate::log::Log;
 use crate::manifest::{MANIFEST, Manifest};
 use crate::open::{Options, SPARE, find_copy, read_slots};
@@ -111,6 +112,10 @@ pub struct Repair {
     gaps: Vec<Gap>,
     /// A good vote stands behind the last gap.
     votes_later: bool,
+    /// The highest term of the votes that can be read.
+    voted: u64,
+    /// The disk did not give all of it: what stands there must be written anew, whatever it was.
+    unread: bool,
 }
 
 impl Repair {
@@ -135,7 +140,8 @@ impl Repair {
             _ => State::Full,
         };
         let disk_failed = RepairError::disk(number);
-        let mut bytes = read_what_can_be(disk, number, manifest.active.bytes).map_err(&disk_failed)?;
+        let (mut bytes, unread) =
+            read_what_can_be(disk, number, manifest.active.bytes).map_err(&disk_failed)?;
         let header = header_of(disk, &manifest, &bytes, number)?.ok_or_else(|| {
             hopeless(
                 "its header is damaged, and so is the end of the segment before, which would say what it was",
@@ -173,8 +179,19 @@ impl Repair {
             Some(end) if header.stands_for == Digest::ZERO => Some(end.name),
             _ => footer.map(|footer| footer.digest),
         };
-        let salvage::Found { pieces, gaps, votes_later } = found;
-        Ok(Repair { state, header, end, digest, bytes, pieces, gaps, votes_later })
+        let salvage::Found { pieces, gaps, votes_later, voted } = found;
+        let behind_all = pieces.iter().rev().find_map(|piece| match piece {
+            Piece::Batch(batch) => Some(batch.offset + u64::from(batch.bytes)),
+            Piece::Hole(_) => None,
+        });
+        if state == State::Active
+            && let Some(lost) = unread.iter().find(|at| **at >= behind_all.unwrap_or(BLOCK as u64))
+        {
+            // A crash does not do that, and nothing says how much stood there.
+            return Err(hopeless(&format!("the disk does not give what may be its end, at {lost}")));
+        }
+        let unread = !unread.is_empty();
+        Ok(Repair { state, header, end, digest, bytes, pieces, gaps, votes_later, voted, unread })
     }
 
     /// Number of the segment.
@@ -187,6 +204,12 @@ impl Repair {
     #[must_use]
     pub fn gaps(&self) -> &[Gap] {
         &self.gaps
+    }
+
+    /// The highest term of the votes in it that can be read; 0 if there are none.
+    #[must_use]
+    pub fn voted(&self) -> u64 {
+        self.voted
     }
 
     /// Whether a vote may have been lost that no later one replaces, if the gaps are filled with these. Only the last
@@ -210,14 +233,16 @@ struct End {
 }
 
 /// The bytes of a segment's file as far as the disk gives them: a block it refuses, or a file that is not there, is
-/// zeros.
-fn read_what_can_be<D: Disk>(disk: &mut D, number: u64, usual: u64) -> io::Result<BlockBuf> {
+/// zeros. And where the blocks are that it refuses.
+fn read_what_can_be<D: Disk>(disk: &mut D, number: u64, usual: u64) -> io::Result<(BlockBuf, Vec<u64>)> {
     let file = match disk.open(&segment_name(number)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BlockBuf::new(usual as usize)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((BlockBuf::new(usual as usize), Vec::new()));
+        }
         file => file?,
     };
     let length = disk.len(file)?.clamp(4 * BLOCK as u64, crate::SEGMENT_SIZE_MAX + WINDOW as u64);
-    let mut bytes = BlockBuf::new(length as usize);
+    let (mut bytes, mut refused) = (BlockBuf::new(length as usize), Vec::new());
     for at in (0..bytes.len()).step_by(WINDOW) {
         let mut window = BlockBuf::new(WINDOW.min(bytes.len() - at));
         if disk.read(file, at as u64, &mut window).is_ok() {
@@ -227,13 +252,14 @@ fn read_what_can_be<D: Disk>(disk: &mut D, number: u64, usual: u64) -> io::Resul
         for block in (at..at + window.len()).step_by(BLOCK) {
             let mut one = BlockBuf::new(BLOCK);
             // Otherwise zeros: what stood there is as lost as if it were changed.
-            if disk.read(file, block as u64, &mut one).is_ok() {
-                bytes[block..block + BLOCK].copy_from_slice(&one);
+            match disk.read(file, block as u64, &mut one) {
+                Ok(_) => bytes[block..block + BLOCK].copy_from_slice(&one),
+                Err(_) => refused.push(block as u64),
             }
         }
     }
     disk.close(file);
-    Ok(bytes)
+    Ok((bytes, refused))
 }
 
 /// The first block of a segment, if it can be read.
@@ -311,6 +337,23 @@ fn end_of<D: Disk>(
         name: header.name(footer.digest),
     });
     Ok(of_next.or(of_footer))
+}
+
+/// The frames of the good batches of a log that does not open, segment by segment from the newest back, until `enough`.
+///
+/// # Errors
+/// When the manifest cannot be read, or the disk gives no more.
+pub fn glean<D: Disk>(
+    disk: &mut D,
+    each: &mut dyn FnMut(&Frame<'_>),
+    enough: &dyn Fn() -> bool,
+) -> Result<(), RepairError> {
+    let Some(manifest) = read_slots(disk)?.and_then(|slots| slots.newest) else { return Ok(()) };
+    for number in (1..=manifest.active.number).rev().take_while(|_| !enough()) {
+        let gleaned = salvage::each_good(disk, number, &mut |_, frames| frames.iter().for_each(&mut *each));
+        gleaned.map_err(RepairError::disk(number))?;
+    }
+    Ok(())
 }
 
 impl<D: Disk> Log<D> {

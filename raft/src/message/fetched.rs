@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request  9 fetch      first lsn u64, last lsn u64
-//! answer   9 fetched    vote 17, committed lsn u64, membership (u16), count u16, count x (lsn u64, term u64, record (u32))
+//! answer   9 fetched    vote 17, committed lsn u64, lsn of the membership u64, membership (u16), count u16, count x (lsn u64, term u64, record (u32))
 //! ```
 
 use engine::codec::{DecodeError, Reader, put16, put32};
@@ -19,7 +19,9 @@ pub(crate) struct Fetched {
     pub(crate) vote: Vote,
     /// What it knows to be committed.
     pub(crate) committed: Lsn,
-    /// The newest membership in its log, as bytes.
+    /// Where the newest membership in its log stands.
+    pub(crate) members_at: Lsn,
+    /// That membership, as bytes.
     pub(crate) members: Vec<u8>,
     /// Those it has of what was asked for, from the first on, as many as fit into a message.
     pub(crate) entries: Vec<(Lsn, u64, Vec<u8>)>,
@@ -36,6 +38,7 @@ impl Fetched {
         out.push(9);
         vote(out, &self.vote);
         out.extend_from_slice(&self.committed.0.to_le_bytes());
+        out.extend_from_slice(&self.members_at.0.to_le_bytes());
         put16(out, &self.members);
         assert!(self.entries.len() <= ENTRIES_MAX, "L1: {} entries", self.entries.len());
         out.extend_from_slice(&(self.entries.len() as u16).to_le_bytes());
@@ -49,6 +52,7 @@ impl Fetched {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Fetched, DecodeError> {
         let vote = read_vote(reader)?;
         let committed = Lsn(reader.u64("committed")?);
+        let members_at = Lsn(reader.u64("place of the members")?);
         let members = reader.bytes16(usize::from(u16::MAX), "members")?.to_vec();
         let count = usize::from(reader.u16("entries")?);
         if count > ENTRIES_MAX || count * ENTRY_OVERHEAD > reader.left() {
@@ -63,6 +67,6 @@ impl Fetched {
             }
             entries.push((lsn, term, reader.bytes32(RECORD_BYTES_MAX, "record")?.to_vec()));
         }
-        Ok(Fetched { vote, committed, members, entries })
+        Ok(Fetched { vote, committed, members_at, members, entries })
     }
 }

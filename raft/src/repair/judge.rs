@@ -74,7 +74,13 @@ mod tests {
 
     fn answer(committed: u64, entries: &[(u64, u64)]) -> Fetched {
         let entries = entries.iter().map(|(lsn, term)| entry(*lsn, *term)).collect();
-        Fetched { vote: nobody(1), committed: Lsn(committed), members: Vec::new(), entries }
+        Fetched {
+            vote: nobody(1),
+            committed: Lsn(committed),
+            members_at: Lsn(1),
+            members: Vec::new(),
+            entries,
+        }
     }
 
     /// Entries 8 and 9 are missing; 7 is held and not known to be committed.

@@ -4,7 +4,6 @@ use super::*;
 use crate::batch::{BATCH_HEADER, BATCH_MAX, Frames, Header, Sum};
 use crate::bytes::{is_zero, put, u32_at, u64_at};
 use crate::damage::Flaw;
-use crate::frame::Frame;
 use crate::index::Index;
 use crate::walk::{Chain, Here, Stop, Walk};
 
@@ -150,7 +149,7 @@ impl Repair {
             }
         }
         let bytes = self.close(made);
-        if *bytes == *self.bytes {
+        if *bytes == *self.bytes && !self.unread {
             // Somebody was quicker, or the disk gives today what it refused yesterday.
             return Ok(Mended { exact: true, bytes: bytes.len() as u64 });
         }

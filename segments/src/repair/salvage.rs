@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::batch::{Frames, Header};
-use crate::frame::{Frame, Kind};
+use crate::frame::Kind;
 use crate::place::Stamp;
 
 /// A part of a segment, in order.
@@ -38,6 +38,7 @@ pub(super) struct Found {
     pub pieces: Vec<Piece>,
     pub gaps: Vec<Gap>,
     pub votes_later: bool,
+    pub voted: u64,
 }
 
 /// What is known of the log where a segment begins: the mark there, and the entries after it.
@@ -65,13 +66,13 @@ impl LeadIn {
 }
 
 /// The good batches of another segment, as far as it can be read.
-fn each_good<D: Disk>(
+pub(super) fn each_good<D: Disk>(
     disk: &mut D,
     number: u64,
     each: &mut dyn FnMut(&Header, &[Frame<'_>]),
 ) -> io::Result<()> {
     let Some(header) = read_header(disk, number) else { return Ok(()) };
-    let bytes = read_what_can_be(disk, number, header.bytes)?;
+    let (bytes, _) = read_what_can_be(disk, number, header.bytes)?;
     let mut at = BLOCK as u64;
     while at < header.footer_at().min(bytes.len() as u64) {
         match good(&header.stamp(), &bytes, at, header.footer_at()) {
@@ -215,7 +216,7 @@ pub(super) fn look(
     let (durable, durable_lsn) = newest.unwrap_or_default();
     let proven = proven.max(durable);
 
-    let mut found = Found { pieces: Vec::new(), gaps: Vec::new(), votes_later: false };
+    let mut found = Found { pieces: Vec::new(), gaps: Vec::new(), votes_later: false, voted: 0 };
     let mut known = before;
     let (mut at, mut next, mut tip) = (BLOCK as u64, header.first_batch, header.tip);
     let mut sure = (header.first_batch - 1, header.tip);
@@ -248,7 +249,10 @@ pub(super) fn look(
             found.pieces.push(Piece::Hole(hole));
             found.votes_later = false;
         }
-        found.votes_later |= frames.iter().any(|frame| frame.kind == Kind::Vote);
+        for vote in frames.iter().filter(|frame| frame.kind == Kind::Vote) {
+            found.votes_later = true;
+            found.voted = found.voted.max(vote.term);
+        }
         known.note(batch, frames);
         sure = sure.max((batch.durable, batch.durable_lsn));
         found.pieces.push(Piece::Batch(*batch));

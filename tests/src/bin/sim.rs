@@ -4,7 +4,7 @@
 //! Each prints its options, its schedule hash and its faults by class; a seed that breaks a promise is named and
 //! can be run again, bit for bit. `--mutants SEEDS` runs every planted bug until it is caught, over at most so
 //! many seeds; `--mutant NAME` runs with one of them. `--only 3,17` lets only these events of a group's plan take
-//! effect, and `--minimise 1` finds the fewest with which a seed still fails.
+//! effect, `--rot 1` has the logs of a group rot, and `--minimise 1` finds the fewest with which a seed still fails.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -22,11 +22,12 @@ struct Args {
     minimise: bool,
     mutant: Option<(String, trio::mutants::Mutant)>,
     clients: Option<u64>,
+    rot: bool,
     only: Option<std::collections::BTreeSet<u64>>,
 }
 
 const USAGE: &str = "try --seed N --steps N --runs N --nodes 1|3|5 --mutants SEEDS; with --nodes 3 also \
-                     --mutant NAME --minimise 1 --only 3,17 --clients N";
+                     --mutant NAME --minimise 1 --only 3,17 --clients N --rot 1";
 
 fn args() -> Result<Args, String> {
     let mut args = Args {
@@ -38,6 +39,7 @@ fn args() -> Result<Args, String> {
         minimise: false,
         mutant: None,
         clients: None,
+        rot: false,
         only: None,
     };
     let mut words = std::env::args().skip(1);
@@ -50,6 +52,7 @@ fn args() -> Result<Args, String> {
             "--runs" => args.runs = number()?,
             "--mutants" => args.mutants = Some(number()?),
             "--clients" => args.clients = Some(number()?),
+            "--rot" => args.rot = number()? == 1,
             "--minimise" => args.minimise = number()? == 1,
             "--nodes" if matches!(value.as_str(), "1" | "3" | "5") => args.nodes = number()?,
             "--mutant" => {
@@ -72,6 +75,10 @@ fn args() -> Result<Args, String> {
 }
 
 fn main() -> ExitCode {
+    if let Ok(filter) = std::env::var("SIM_LOG") {
+        let shown = tracing_subscriber::fmt().with_env_filter(filter).without_time();
+        shown.with_writer(std::io::stderr).init();
+    }
     let args = match args() {
         Ok(args) => args,
         Err(error) => {
@@ -92,6 +99,8 @@ fn main() -> ExitCode {
 fn options(args: &Args, seed: u64) -> TrioOptions {
     let mut options =
         TrioOptions { nodes: args.nodes, only: args.only.clone(), ..TrioOptions::new(seed, args.steps) };
+    let wrong = args.mutant.as_ref().is_some_and(|(_, mutant)| mutant.repairs());
+    options.rot = args.rot || wrong;
     options.clients = args.clients.unwrap_or(options.clients);
     options.mutant = args.mutant.as_ref().map_or(options.mutant, |(_, mutant)| *mutant);
     options
@@ -105,11 +114,12 @@ fn command(args: &Args, options: &TrioOptions) -> String {
     });
     let mutant = args.mutant.as_ref().map(|(name, _)| format!(" --mutant {name}"));
     format!(
-        "sim --nodes {} --seed {} --steps {} --clients {}{}{}",
+        "sim --nodes {} --seed {} --steps {} --clients {}{}{}{}",
         options.nodes,
         options.seed,
         options.steps,
         options.clients,
+        if options.rot { " --rot 1" } else { "" },
         mutant.unwrap_or_default(),
         only.unwrap_or_default()
     )
@@ -151,6 +161,9 @@ fn groups(args: &Args) -> bool {
             ("name lost", suffered.lost_names),
             ("death at a point, reached", suffered.points),
             ("no room", suffered.refusals),
+            ("death in a repair", suffered.deaths_in_repair),
+            ("segment repaired", report.repairs.0),
+            ("repair in vain", report.repairs.1),
         ];
         for (class, count) in report.befell.into_iter().chain(more) {
             *faults.entry(class).or_insert(0) += count;
@@ -181,7 +194,7 @@ fn minimise(args: &Args) -> bool {
     };
     println!("BROKEN {broken}\nfound in {runs} runs:");
     for nth in least.only.iter().flatten() {
-        let (_, event) = trio::plan::event(least.seed, *nth);
+        let (_, event) = trio::plan::event(least.seed, *nth, least.rot);
         println!("  event {nth}: {event:?}");
     }
     println!("again: {}", command(args, &least));

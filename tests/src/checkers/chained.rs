@@ -3,7 +3,7 @@
 //!
 //! Mutants: misplaced write, edits a sealed segment.
 
-use super::{BLOCK, RawSegment};
+use super::RawSegment;
 use crate::disk::Device;
 
 /// The first broken link.
@@ -33,7 +33,7 @@ fn links(segments: &[RawSegment]) -> Result<(), String> {
             }
             number = Some(this);
         }
-        previous = Some(blake3::hash(&segment.bytes[..segment.bytes.len() - BLOCK]).into());
+        previous = Some(segment.name());
     }
     Ok(())
 }

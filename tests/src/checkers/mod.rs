@@ -49,6 +49,18 @@ impl RawSegment {
         u64::from_le_bytes(self.bytes[at..at + 8].try_into().expect("eight bytes"))
     }
 
+    /// The name of the segment that this one was made again for, if its bytes are others.
+    pub fn stands_for(&self) -> Option<[u8; 32]> {
+        let name: [u8; 32] = self.bytes[BLOCK - 32..BLOCK].try_into().expect("32 bytes");
+        (name != [0; 32]).then_some(name)
+    }
+
+    /// What the next segment calls it by.
+    pub fn name(&self) -> [u8; 32] {
+        let own = || blake3::hash(&self.bytes[..self.bytes.len() - BLOCK]).into();
+        self.stands_for().unwrap_or_else(own)
+    }
+
     /// The footer's last position and the end of the batches, if there is a footer.
     pub fn footer(&self) -> Option<(u64, u64)> {
         let at = self.bytes.len() - BLOCK;

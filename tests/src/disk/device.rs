@@ -1,7 +1,7 @@
 //! The machine's side: bytes that are seen, bytes that are durable, and what a power loss leaves.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -28,12 +28,15 @@ pub(super) struct Inode {
     pub(super) pending: Vec<Pending>,
     /// There was no room for it, and a sloppy disk made it all the same.
     pub(super) phantom: bool,
+    /// Sectors that can not be read until they are written again, by number.
+    pub(super) bad: BTreeSet<usize>,
 }
 
 impl Inode {
     pub(super) fn copy(&self) -> Inode {
-        let Inode { seen, durable, pending, phantom } = self;
-        Inode { seen: seen.clone(), durable: durable.clone(), pending: pending.clone(), phantom: *phantom }
+        let Inode { seen, durable, pending, phantom, bad } = self;
+        let (seen, durable) = (seen.clone(), durable.clone());
+        Inode { seen, durable, pending: pending.clone(), phantom: *phantom, bad: bad.clone() }
     }
 }
 
@@ -161,6 +164,7 @@ impl Device {
         let durable = |inode: &Inode| Inode {
             seen: inode.durable.clone(),
             durable: inode.durable.clone(),
+            bad: inode.bad.clone(),
             ..Inode::default()
         };
         let copy = Device::new(0, Sloppy::default());
@@ -219,6 +223,26 @@ impl Device {
     }
 }
 
+impl Device {
+    /// These bytes of a file can not be read until they are written again: a latent error.
+    pub fn make_unreadable(&self, name: &str, range: std::ops::Range<usize>) {
+        let mut state = self.lock();
+        let inode = state.names[name];
+        let inode = state.inodes.get_mut(&inode).expect("a name has an inode");
+        inode.bad.extend(range.start / SECTOR..range.end.div_ceil(SECTOR));
+    }
+
+    /// A file is gone behind everybody's back.
+    pub fn lose_file(&self, name: &str) {
+        let mut state = self.lock();
+        state.names.remove(name);
+        state.durable_names.remove(name);
+    }
+}
+
+/// What the names end with of files in which a segment is made again.
+const REPAIR: &str = ".repair";
+
 pub(super) fn eio(what: &str) -> io::Error {
     io::Error::other(format!("simulated: {what}"))
 }
@@ -274,6 +298,35 @@ impl State {
         Some(death)
     }
 
+    /// The death that waits in a repair, if this operation is one of it.
+    pub(super) fn reach_in_repair(&mut self, name: &str) -> Option<Death> {
+        let (left, death) = self.faults.die_in_repair.filter(|_| name.ends_with(REPAIR))?;
+        if left > 0 {
+            self.faults.die_in_repair = Some((left - 1, death));
+            return None;
+        }
+        self.faults.die_in_repair = None;
+        self.dead = true;
+        self.suffered.deaths += 1;
+        self.suffered.deaths_in_repair += 1;
+        Some(death)
+    }
+
+    /// The same for an operation on an open file.
+    pub(super) fn reach_in_repair_of(&mut self, inode: u64) -> Option<Death> {
+        self.faults.die_in_repair?;
+        let name = self.name_of(inode)?;
+        self.reach_in_repair(&name)
+    }
+
+    pub(super) fn is_repair(&self, inode: u64) -> bool {
+        self.name_of(inode).is_some_and(|name| name.ends_with(REPAIR))
+    }
+
+    fn name_of(&self, inode: u64) -> Option<String> {
+        self.names.iter().find_map(|(name, of)| (*of == inode).then(|| name.clone()))
+    }
+
     /// What a direct write to this file is for.
     pub(super) fn point_of(&self, inode: u64) -> Point {
         let manifest = self.names.get(segments::MANIFEST);
@@ -308,6 +361,9 @@ impl State {
         let id = self.next;
         self.next += 1;
         let inode = self.inodes.get_mut(&inode).ok_or_else(|| eio("no such file"))?;
+        if !inode.bad.is_empty() {
+            inode.bad.retain(|sector| !(offset..offset + landing).contains(&(sector * SECTOR)));
+        }
         assert!(
             offset + bytes.len() <= inode.seen.len() || self.sloppy.misplaces,
             "a write stays inside its file"
@@ -332,6 +388,9 @@ impl State {
         if matches!(death, Some(Death::NothingLands | Death::HalfLands)) {
             return Err(eio("died in a sync"));
         }
+        if self.sloppy.no_sync_of_repairs && self.is_repair(inode) {
+            return if death.is_some() { Err(eio("died after a sync")) } else { Ok(()) };
+        }
         let fails = match &mut self.faults.sync_fails_in {
             Some((0, after)) => Some(*after),
             Some((n, _)) => {
@@ -340,10 +399,11 @@ impl State {
             }
             None => None,
         };
+        let in_repair = self.is_repair(inode);
         let file = self.inodes.get_mut(&inode).ok_or_else(|| eio("no such file"))?;
         if let Some(after) = fails {
             self.faults.sync_fails_in = None;
-            self.failed = true;
+            self.failed |= !in_repair;
             self.suffered.failed_syncs += 1;
             file.pending.clear();
             if after == AfterFailure::Reverts {

@@ -47,6 +47,8 @@ pub struct Faults {
     pub die_in: Option<(u64, Death)>,
     /// Die at the next such moment.
     pub die_at: Option<(Point, Death)>,
+    /// Die in a repair of a segment, after this many more of its operations.
+    pub die_in_repair: Option<(u64, Death)>,
     /// Fail the sync of this many more.
     pub sync_fails_in: Option<(u64, AfterFailure)>,
     /// Fail the write of this many more with EIO.
@@ -68,6 +70,7 @@ impl Faults {
         let Faults {
             die_in,
             die_at,
+            die_in_repair,
             sync_fails_in,
             write_fails_in,
             short_write_in,
@@ -78,6 +81,7 @@ impl Faults {
         let counted = [write_fails_in, short_write_in, write_full_in, read_fails_in];
         die_in.is_some()
             || die_at.is_some()
+            || die_in_repair.is_some()
             || sync_fails_in.is_some()
             || no_room_in.is_some()
             || counted.iter().any(|countdown| countdown.is_some())
@@ -89,6 +93,8 @@ impl Faults {
 pub struct Sloppy {
     /// Say that a write is durable without a sync.
     pub no_sync: bool,
+    /// The same, only for files in which a segment is made again.
+    pub no_sync_of_repairs: bool,
     /// The same, only for batches that hold nothing but a vote.
     pub no_sync_of_votes: bool,
     /// Make files without making their names durable.
@@ -116,6 +122,8 @@ pub struct Suffered {
     pub deaths: u64,
     /// Of these, deaths at a chosen [`Point`].
     pub points: u64,
+    /// Of these, deaths in a repair of a segment.
+    pub deaths_in_repair: u64,
     /// Power losses.
     pub power_losses: u64,
     /// Kills that left the page cache.
@@ -145,6 +153,7 @@ impl Suffered {
             operations,
             deaths,
             points,
+            deaths_in_repair,
             power_losses,
             kills,
             lost_writes,
@@ -159,6 +168,7 @@ impl Suffered {
         self.operations += operations;
         self.deaths += deaths;
         self.points += points;
+        self.deaths_in_repair += deaths_in_repair;
         self.power_losses += power_losses;
         self.kills += kills;
         self.lost_writes += lost_writes;

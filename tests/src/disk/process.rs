@@ -6,7 +6,7 @@ use std::io;
 use segments::{Completion, Counters, Disk, FileId, Map, Slot};
 
 use super::device::{Device, Inode, due, eio};
-use super::faults::{Death, Point};
+use super::faults::{Death, Point, SECTOR};
 
 /// A submission on its way.
 struct Flight {
@@ -81,7 +81,11 @@ impl Disk for SimDisk {
         if due(&mut state.faults.read_fails_in) {
             return Err(eio("EIO on read"));
         }
-        let seen = &state.inodes[&inode].seen;
+        let Inode { seen, bad, .. } = &state.inodes[&inode];
+        let sectors = offset as usize / SECTOR..(offset as usize + buf.len()).div_ceil(SECTOR);
+        if bad.range(sectors).next().is_some() {
+            return Err(eio("EIO on read, and on every other"));
+        }
         let from = seen.get(offset as usize..).unwrap_or_default();
         let len = from.len().min(buf.len());
         buf[..len].copy_from_slice(&from[..len]);
@@ -96,8 +100,10 @@ impl Disk for SimDisk {
             let point = state.point_of(inode);
             death = state.reach(point);
         }
+        death = death.or_else(|| state.reach_in_repair_of(inode));
         let written = state.write(inode, offset as usize, bytes, death).map(drop);
-        state.failed |= written.is_err();
+        // Nobody was promised anything of a file that is still being made.
+        state.failed |= written.is_err() && !state.is_repair(inode);
         written
     }
 
@@ -105,6 +111,7 @@ impl Disk for SimDisk {
         let inode = self.inode(file)?;
         let mut state = self.device.lock();
         let death = state.begin(self.life)?;
+        let death = death.or_else(|| state.reach_in_repair_of(inode));
         state.sync(inode, u64::MAX, death)
     }
 
@@ -112,7 +119,7 @@ impl Disk for SimDisk {
         let mut state = self.device.lock();
         let mut death = state.begin(self.life)?;
         if death.is_none() {
-            death = state.reach(Point::Prepare);
+            death = state.reach(Point::Prepare).or_else(|| state.reach_in_repair(name));
         }
         if self.preparing.is_some() {
             return Err(io::ErrorKind::ResourceBusy.into());
@@ -155,7 +162,7 @@ impl Disk for SimDisk {
         let zeros = vec![0; bytes as usize];
         state
             .inodes
-            .insert(inode, Inode { seen: zeros.clone(), durable: zeros, pending: Vec::new(), phantom });
+            .insert(inode, Inode { seen: zeros.clone(), durable: zeros, phantom, ..Inode::default() });
         state.names.insert(name.into(), inode);
         if !state.sloppy.no_directory_sync {
             state.durable_names.insert(name.into(), inode);
@@ -186,7 +193,7 @@ impl Disk for SimDisk {
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.device.lock();
-        let death = state.begin(self.life)?;
+        let death = state.begin(self.life)?.or_else(|| state.reach_in_repair(from));
         if matches!(death, Some(Death::NothingLands | Death::HalfLands)) {
             return Err(eio("died"));
         }
@@ -204,7 +211,9 @@ impl Disk for SimDisk {
         if state.begin(self.life)?.is_some() {
             return Err(eio("died"));
         }
-        if state.rng.chance(50) {
+        // One with a latent error can not be held whole.
+        let bad = state.names.get(name).is_some_and(|inode| !state.inodes[inode].bad.is_empty());
+        if state.rng.chance(50) || bad {
             return Ok(None);
         }
         let inode = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;

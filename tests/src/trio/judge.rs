@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::world::World;
-use super::{clients, look};
+use super::{clients, look, mistreat, rot};
 use crate::checkers;
 use crate::rt;
 use crate::sim::world::MS;
@@ -58,10 +58,28 @@ fn converge(world: &World) -> bool {
     !world.is_broken()
 }
 
+/// What nobody had to read may be rotten still.
+fn scrubbed(world: &World) -> bool {
+    let begun = rt::now();
+    while !rot::rotten(world).is_empty() {
+        if rt::now() > begun + CONVERGES_WITHIN * MS {
+            let rotten = rot::rotten(world);
+            world.violation(format!("F3: the healed group does not repair {rotten:?}"));
+            return false;
+        }
+        rot::scrub(world);
+        rt::run(rt::now() + 2_000 * MS, || world.is_broken());
+        if world.is_broken() {
+            return false;
+        }
+    }
+    converge(world)
+}
+
 /// See the module.
 pub fn judge(world: &World) {
     heal(world);
-    if !converge(world) {
+    if !converge(world) || !scrubbed(world) {
         return;
     }
     let answered = Arc::new(Mutex::new(false));
@@ -78,7 +96,7 @@ pub fn judge(world: &World) {
 fn read_logs(world: &World) {
     let names = world.names();
     names.iter().for_each(|name| world.end(*name, Some(0)));
-    let mut first: Option<Sight> = None;
+    let (mut first, mut frames): (Option<Sight>, Option<mistreat::Entries>) = (None, None);
     for name in names {
         let device = world.node(name, |node| node.device.clone());
         let sight = match read::sight(&device, world.options.segment_bytes) {
@@ -87,6 +105,12 @@ fn read_logs(world: &World) {
                 return world.violation(format!("S1: the log of node {name} does not open: {error}"));
             }
         };
+        // Frame by frame, and not only what they come to.
+        match (&frames, mistreat::entries(&device, world.options.segment_bytes)) {
+            (None, Ok(entries)) => frames = Some(entries),
+            (Some(first), Ok(entries)) if *first == entries => {}
+            _ => world.violation(format!("F3: the log of node {name} holds other frames")),
+        }
         let sealed = world.sealed(name);
         let checks = [
             checkers::once_failed::check(&device.suffered()),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use engine::event::Event;
 use engine::limits::RECORD_BYTES_MAX;
 use engine::log::Lsn;
-use raft::{Batch, Group, GroupConfig, Machine, OpenError, ReadError};
+use raft::{Batch, Group, GroupConfig, Machine, OpenError, Peer, ReadError};
 
 use super::mutants::Mutant;
 use super::net::{Net, Up};
 use super::replica::Replica;
+use super::rot;
 use super::world::World;
 use crate::rt::{self, Owner, SimRt, sleep};
 use crate::sim::fold::Fold;
@@ -26,6 +27,7 @@ pub async fn live(world: World, name: u64, owner: Owner) {
     let (device, shared, snapshot, incarnation, join) = world.node(name, |node| {
         (node.device.clone(), node.shared.clone(), node.snapshot.clone(), node.incarnation, node.join)
     });
+    rot::before_life(&world, name);
     // A snapshot may always be missing; the log is enough.
     let mut snapshot = snapshot.filter(|_| rt::chance(60));
     if mutant == Mutant::EmptyTable {
@@ -37,7 +39,7 @@ pub async fn live(world: World, name: u64, owner: Owner) {
     };
     let fold = Fold::new(shared, owner.0, wrong, snapshot, 7);
     let begins = fold.standing().lsn;
-    world.node(name, |node| node.applied = begins);
+    world.node(name, |node| (node.applied, node.begins) = (begins, begins));
     let replica = Replica {
         fold,
         world: world.clone(),
@@ -50,6 +52,12 @@ pub async fn live(world: World, name: u64, owner: Owner) {
     config.in_flight_bytes = RECORD_BYTES_MAX;
     config.me = world.member(name);
     config.join = join;
+    // `cluster.join`: every node but the founder was told of the founder.
+    // One whose log names nobody any more, because its first file is gone, is told by its operator.
+    let first = if name == 1 { 2 } else { 1 };
+    if name != 1 || world.node(name, |node| node.told) {
+        config.seeds = vec![Peer { node: first, address: format!("node-{first}:1"), incarnation: 0 }];
+    }
     config.transport = Arc::new(Net { world: world.clone(), node: name, incarnation });
     let hosted = world.clone();
     let opened = Group::<SimRt>::open_on(config, device.attach(), replica, |mut actor| {
@@ -76,11 +84,13 @@ pub async fn live(world: World, name: u64, owner: Owner) {
         Err(OpenError::Log(error)) if !device.is_dead() => {
             let corrupt =
                 matches!(error, segments::OpenError::Corrupt(_) | segments::OpenError::MissingSegment { .. });
-            if corrupt {
+            let missing = matches!(error, segments::OpenError::MissingSegment { .. });
+            let told = missing && world.node(name, |node| std::mem::replace(&mut node.told, true));
+            if corrupt && (!missing || told) {
                 world.violation(format!("S1: the log of node {name} does not open: {error}"));
             }
         }
-        Err(_) => {}
+        Err(error) => tracing::warn!(node = name, %error, "it does not open"),
     }
     if !device.is_dead() {
         world.end_soon(name, None);

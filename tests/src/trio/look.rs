@@ -1,11 +1,11 @@
 //! What a disk would hold if the power went now and took everything that is not synced.
 
 use engine::log::Lsn;
-use segments::{Frame, Kind, Log};
+use segments::{Frame, Kind, Log, Options};
 
 use super::TrioOptions;
 use super::wire::Vote;
-use crate::disk::Device;
+use crate::disk::{Device, SimDisk};
 use crate::sim::world::options;
 
 /// The end of the log, and its votes in order.
@@ -15,8 +15,13 @@ struct Seen {
 }
 
 fn open(segment_bytes: u64, device: &Device) -> Result<Seen, String> {
+    open_from(segment_bytes, device, Lsn::ZERO).map(|(seen, _)| seen)
+}
+
+fn open_from(segment_bytes: u64, device: &Device, begins: Lsn) -> Result<(Seen, Log<SimDisk>), String> {
     let mut votes = Vec::new();
-    let (log, _) = Log::open(device.attach(), &options(segment_bytes), |frame: &Frame<'_>| {
+    let options = Options { replay_from: begins, at_least: begins, ..options(segment_bytes) };
+    let (log, _) = Log::open(device.attach(), &options, |frame: &Frame<'_>| {
         if frame.kind == Kind::Vote {
             let number =
                 |at: usize| frame.payload[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
@@ -28,7 +33,7 @@ fn open(segment_bytes: u64, device: &Device) -> Result<Seen, String> {
         Ok(())
     })
     .map_err(|error| format!("its log does not open: {error}"))?;
-    Ok(Seen { tip: log.tip(), votes })
+    Ok((Seen { tip: log.tip(), votes }, log))
 }
 
 /// Would the record at `lsn` be there?
@@ -52,6 +57,31 @@ pub fn vote_is_durable(options: &TrioOptions, device: &Device, vote: Vote) -> Re
     if right { Ok(()) } else { Err(format!("it gave {vote:?}, and {last:?} is durable")) }
 }
 
+/// Would a process that begins to read at `begins` find its log whole, and in it the entry that it owes?
+///
+/// # Errors
+/// When it would not.
+pub fn holds(
+    options: &TrioOptions,
+    device: &Device,
+    begins: Lsn,
+    owes: Option<(Lsn, u64)>,
+) -> Result<(), String> {
+    let (_, mut log) = open_from(options.segment_bytes, &device.image(), begins)?;
+    let Some((lsn, term)) = owes.filter(|(lsn, _)| *lsn > begins) else { return Ok(()) };
+    match log.read_one(lsn) {
+        Ok(Some((found, _))) if found == term => Ok(()),
+        Ok(found) => {
+            let found = found.map(|(term, _)| term);
+            Err(format!(
+                "{lsn} of term {term} was agreed with its word; there it has {found:?}, its end is {}",
+                log.tip()
+            ))
+        }
+        Err(error) => Err(format!("{lsn} cannot be read: {error}")),
+    }
+}
+
 /// The last record that a power loss would leave.
 ///
 /// # Errors
@@ -70,7 +100,8 @@ pub fn votes_only_rise(options: &TrioOptions, device: &Device) -> Result<(), Str
         let [was, is] = pair else { continue };
         // Whom a quorum has chosen is followed also by those who voted otherwise.
         let chosen = is.granted && !was.granted;
-        let other = is.node != was.node && !chosen;
+        // In a term in which a vote may have been lost, nobody is given one.
+        let other = is.node != was.node && is.node != 0 && !chosen;
         if is.term < was.term || (is.term == was.term && other) {
             return Err(format!("R2: vote {is:?} follows {was:?} on disk"));
         }

@@ -3,7 +3,7 @@
 //!
 //! One seed is one history, bit for bit. Nodes die at any operation of their disks and right after each kind of
 //! write, power goes at one or at all of them, disks fail, fill up and stall, processes stand still, clocks jump
-//! by years, messages are lost, delayed, repeated, overtaken and cut in every shape, nodes are taken in, taken
+//! by years, logs rot, messages are lost, delayed, repeated, overtaken and cut in every shape, nodes are taken in, taken
 //! out and replaced. Then everything is healed: the group must converge and answer within bounded time, and its
 //! logs are read and held against everything that was seen. See `truth` for what is checked at every step.
 //!
@@ -12,10 +12,13 @@
 //! `mutants`, `minimise`, and `resumed`, which shows why openraft's leaders may not resume.
 
 mod clients;
+#[cfg(test)]
+mod everywhere;
 mod judge;
 mod life;
 mod look;
 mod minimise;
+mod mistreat;
 pub mod mutants;
 mod nemesis;
 mod net;
@@ -23,6 +26,7 @@ mod operator;
 pub mod plan;
 mod replica;
 pub mod resumed;
+mod rot;
 mod truth;
 mod wire;
 mod world;
@@ -53,6 +57,8 @@ pub struct TrioOptions {
     pub segment_bytes: u64,
     /// So many of a hundred answers between nodes are held against the disk of who gave them.
     pub watch: u64,
+    /// Whether logs rot.
+    pub rot: bool,
     /// The events of the plan that take effect; all of them without it.
     pub only: Option<BTreeSet<u64>>,
     /// What is wrong on purpose.
@@ -72,6 +78,7 @@ impl TrioOptions {
             clients,
             segment_bytes,
             watch: 20,
+            rot: false,
             only: None,
             mutant: Mutant::None,
         }
@@ -97,6 +104,8 @@ pub struct TrioReport {
     pub terms: u64,
     /// Nodes that stopped themselves because they had computed something else.
     pub alarms: u64,
+    /// Repairs of segments from other nodes that ended well, and those that did not.
+    pub repairs: (u64, u64),
     /// Events of the plan, whether they took effect or not.
     pub events: u64,
     /// Those that did, by class.

@@ -57,9 +57,35 @@ pub enum Mutant {
     AnswersForwarded,
     /// A leader answers what it has not agreed yet.
     AnswersAtOnce,
+    /// A node whose log is rotten makes of it what it likes before it opens it.
+    Repair(WrongRepair),
+    /// A node that repairs its log does not ask in which term it may have given a vote.
+    ForgetsVote,
+    /// It votes while it repairs.
+    VotesInRepair,
+}
+
+/// How a repair may be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrongRepair {
+    /// Rot in the last segment is taken for a torn tail.
+    Truncates,
+    /// What is lost is not asked for: something empty stands in its place.
+    Skips,
+    /// A peer's frame is taken as it comes.
+    Unverified,
+    /// The same from one that has it from another leader.
+    OtherTerm,
 }
 
 impl Mutant {
+    /// Is it the repair of logs that is wrong? Nobody sees that while none rots.
+    pub fn repairs(self) -> bool {
+        use Mutant::*;
+        matches!(self, Repair(_) | ForgetsVote | VotesInRepair)
+            || matches!(self, Disk(sloppy) if sloppy.no_sync_of_repairs)
+    }
+
     /// Is it the transport that is wrong?
     pub fn lies(self) -> bool {
         use Mutant::*;
@@ -115,6 +141,13 @@ pub fn all() -> Vec<(&'static str, Mutant)> {
         ("follower-answers-before-apply", Mutant::AnswersForwarded),
         ("answers-at-once", Mutant::AnswersAtOnce),
         ("retry-recorded-twice", Mutant::Fold(FoldMutant::RetryIsFirst)),
+        ("rot-taken-for-a-torn-tail", Mutant::Repair(WrongRepair::Truncates)),
+        ("rot-skipped", Mutant::Repair(WrongRepair::Skips)),
+        ("repair-not-verified", Mutant::Repair(WrongRepair::Unverified)),
+        ("repair-from-another-term", Mutant::Repair(WrongRepair::OtherTerm)),
+        ("repair-not-synced", disk(Sloppy { no_sync_of_repairs: true, ..none })),
+        ("repair-forgets-the-vote", Mutant::ForgetsVote),
+        ("votes-while-in-repair", Mutant::VotesInRepair),
     ]
 }
 
@@ -138,6 +171,7 @@ pub fn seeds_to_kill(options: &TrioOptions, most: u64) -> Option<(u64, String)> 
         let fresh = TrioOptions {
             mutant: options.mutant,
             nodes: options.nodes,
+            rot: options.rot || options.mutant.repairs(),
             ..TrioOptions::new(seed, options.steps)
         };
         caught(&fresh).map(|broken| (n + 1, broken))

@@ -1,15 +1,15 @@
 //! Does what the plan says, until the world is over.
 
-use super::look;
 use super::plan::{self, Event, Whom};
 use super::world::World;
+use super::{look, rot};
 use crate::rt::{self, Owner, Rng, sleep};
 use crate::sim::world::MS;
 
 /// Follow the plan.
 pub async fn nemesis(world: World) {
     for nth in 0.. {
-        let (pause, event) = plan::event(world.options.seed, nth);
+        let (pause, event) = plan::event(world.options.seed, nth, world.options.rot);
         sleep(pause).await;
         let mut state = world.state();
         if state.over {
@@ -20,9 +20,11 @@ pub async fn nemesis(world: World) {
         if world.options.only.as_ref().is_some_and(|only| !only.contains(&nth)) {
             continue;
         }
-        *state.events.1.entry(event.class()).or_insert(0) += 1;
         drop(state);
-        befall(&world, event);
+        let class = event.class();
+        if befall(&world, event) {
+            *world.state().events.1.entry(class).or_insert(0) += 1;
+        }
     }
 }
 
@@ -50,9 +52,11 @@ fn who(world: &World, whom: Whom) -> u64 {
     }
 }
 
-fn befall(world: &World, event: Event) {
+/// Whether it did anything.
+fn befall(world: &World, event: Event) -> bool {
     let names = world.names();
     match event {
+        Event::Rot(whom, ..) => return rot::befall(world, who(world, whom), &event),
         Event::Kill(whom) => world.end(who(world, whom), None),
         Event::Power(whom, keep) => world.end(who(world, whom), Some(keep)),
         Event::PowerOfAll(keep) => power_of_all(world, keep),
@@ -100,6 +104,7 @@ fn befall(world: &World, event: Event) {
         }
         Event::Open => world.ways().heal(),
     }
+    true
 }
 
 fn cut(world: &World, event: Event) {
@@ -131,9 +136,12 @@ fn power_of_all(world: &World, keep: u64) {
         (truth.last(), truth.voters(truth.last()))
     };
     if world.state().set_up && rt::chance(world.options.watch) {
+        // What a rotten one lacks it must get back before it counts.
+        let rotten = rot::rotten(world);
         let tip = |name: &u64| {
             let device = world.node(*name, |node| node.device.clone());
             world.has_lost_its_disk(*name)
+                || rotten.contains(name)
                 || look::durable_tip(&world.options, &device).is_ok_and(|tip| tip >= last)
         };
         let majority = |set: &Vec<u64>| 2 * set.iter().filter(|name| tip(name)).count() > set.len();

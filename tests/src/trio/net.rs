@@ -149,6 +149,9 @@ impl Net {
     }
 
     fn deliver(&self, peer: &Peer, request: Vec<u8>) -> Option<oneshot::Receiver<Vec<u8>>> {
+        if self.world.options.mutant == Mutant::VotesInRepair {
+            self.vote_in_repair(peer.node, &request);
+        }
         let up = self.world.ways().up.get(&peer.node).cloned()?;
         let misdirected = self.world.options.mutant == Mutant::Misdelivers;
         if !self.greets(peer, &up) {
@@ -173,11 +176,25 @@ impl Net {
                 grant(&mut answer);
             }
             world.observe(to, up.incarnation, &asked, &answer);
+            if world.options.mutant == Mutant::ForgetsVote {
+                misread(&mut answer);
+            }
             // Whoever asked may have given up.
             let _ = done.send(answer);
             world.after_answer(to, &asked);
         });
         Some(answer)
+    }
+
+    /// A mutant: a node that waits for its repair gives its vote.
+    fn vote_in_repair(&self, to: u64, request: &[u8]) {
+        let Ok(asked @ Request::Vote { pre: false, vote, last, .. }) = Request::read(request) else { return };
+        let waits = self.world.state().rotten.contains(&to) && self.world.group(to).is_none();
+        if waits && self.world.node(to, |node| node.alive.is_some() && node.suspect > 0) {
+            let known_as = self.world.node(to, |node| node.known_as);
+            let answer = Answer::Voted { vote, granted: true, last }.write();
+            self.world.observe(to, known_as, &asked, &answer);
+        }
     }
 
     /// What a lying transport makes of a question; an answer if it makes that up too.
@@ -223,6 +240,14 @@ impl Net {
         }
         *request = read.write();
         None
+    }
+}
+
+/// What one that repairs its log makes of an answer.
+fn misread(answer: &mut Vec<u8>) {
+    if let Ok(Answer::Fetched(mut fetched)) = Answer::read(answer) {
+        fetched.vote.term = 0;
+        *answer = Answer::Fetched(fetched).write();
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use raft::{Group, Member, MembersError};
 
 use super::plan::Event;
+use super::rot;
 use super::world::World;
 use crate::rt::{self, SimRt, sleep};
 use crate::sim::world::MS;
@@ -62,6 +63,10 @@ async fn grow(world: &World) {
 
 /// One loses its disk and comes back under its name with an empty one, which nobody may take for it.
 async fn replace(world: &World, n: u64) {
+    // Nobody takes a disk away while another node needs it for its repair.
+    if !rot::rotten(world).is_empty() {
+        return;
+    }
     let voters = voters(world);
     let lost = voters[n as usize % voters.len()];
     world.wipe(lost);

@@ -14,6 +14,36 @@ pub enum Whom {
     Nth(u64),
 }
 
+/// How a node goes down before its disk rots, if it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// It does not.
+    Running,
+    /// Its process dies.
+    Killed,
+    /// Its power goes.
+    WithoutPower,
+}
+
+/// What rot does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decay {
+    /// One bit is another one.
+    Bit,
+    /// A sector or a block is anything.
+    Garbled,
+    /// Up to three blocks are zeros.
+    Zeroed,
+    /// Two batches stand in each other's place.
+    Swapped,
+    /// A batch was written in the place of another one, and never in its own.
+    Elsewhere,
+    /// The disk does not give a sector or a block, until it is written again.
+    Unreadable,
+    /// A sealed segment's file is gone.
+    Gone,
+}
+
 /// One event.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -63,6 +93,8 @@ pub enum Event {
     Shrink(u64),
     /// One loses its disk, comes back under its name, is taken out, and another one is taken in.
     Replace(u64),
+    /// Durable bytes of a log rot, drawn from a number.
+    Rot(Whom, Before, Decay, u64),
 }
 
 impl Event {
@@ -99,6 +131,15 @@ impl Event {
             Event::Grow => "node taken in",
             Event::Shrink(_) => "node taken out",
             Event::Replace(_) => "disk lost",
+            Event::Rot(_, _, decay, _) => match decay {
+                Decay::Bit => "rot: a bit",
+                Decay::Garbled => "rot: garbled",
+                Decay::Zeroed => "rot: zeros",
+                Decay::Swapped => "rot: batches swapped",
+                Decay::Elsewhere => "rot: written elsewhere",
+                Decay::Unreadable => "rot: unreadable",
+                Decay::Gone => "rot: segment gone",
+            },
         }
     }
 
@@ -108,8 +149,8 @@ impl Event {
     }
 }
 
-/// The `nth` event of a seed, and the time before it, nanoseconds.
-pub fn event(seed: u64, nth: u64) -> (u64, Event) {
+/// The `nth` event of a seed, and the time before it, nanoseconds; with or without rot among what may befall.
+pub fn event(seed: u64, nth: u64, rot: bool) -> (u64, Event) {
     let mut rng = Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ nth.wrapping_mul(0xD6E8_FEB8_6659_FD93));
     rng.draw();
     let rng = &mut rng;
@@ -121,7 +162,7 @@ pub fn event(seed: u64, nth: u64) -> (u64, Event) {
     let whom = if rng.chance(50) { Whom::Leader } else { Whom::Nth(rng.draw()) };
     let keep = [0, 100, 50][rng.below(3) as usize];
     let day = 86_400_000;
-    let event = match rng.below(100) {
+    let event = match rng.below(if rot { 112 } else { 100 }) {
         0..=4 => Event::Kill(whom),
         5..=9 => Event::Power(whom, keep),
         10..=13 => Event::PowerOfAll(keep),
@@ -162,7 +203,20 @@ pub fn event(seed: u64, nth: u64) -> (u64, Event) {
         92 | 93 => Event::Diverge(rng.draw()),
         94 | 95 => Event::Grow,
         96 => Event::Shrink(rng.draw()),
-        _ => Event::Replace(rng.draw()),
+        97..=99 => Event::Replace(rng.draw()),
+        _ => {
+            let before = [Before::Running, Before::Killed, Before::WithoutPower][rng.below(3) as usize];
+            let decay = match rng.below(16) {
+                0..=2 => Decay::Bit,
+                3..=5 => Decay::Garbled,
+                6..=9 => Decay::Zeroed,
+                10 | 11 => Decay::Swapped,
+                12 | 13 => Decay::Elsewhere,
+                14 => Decay::Unreadable,
+                _ => Decay::Gone,
+            };
+            Event::Rot(whom, before, decay, rng.draw())
+        }
     };
     (pause, event)
 }

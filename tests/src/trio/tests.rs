@@ -27,6 +27,19 @@ fn five_nodes_do_too() {
 }
 
 #[test]
+fn f3_a_group_whose_logs_rot_comes_back_and_lacks_nothing() {
+    let (mut repaired, mut rotten) = (0, 0);
+    for seed in 31..37 {
+        let report = run(&TrioOptions { rot: true, ..TrioOptions::new(seed, 500) });
+        assert_eq!(report.violations, Vec::<String>::new(), "seed {seed}");
+        repaired += report.repairs.0;
+        rotten +=
+            report.befell.iter().filter(|(class, _)| class.starts_with("rot")).map(|(_, n)| n).sum::<u64>();
+    }
+    assert!(repaired > 5 && rotten > 5, "{repaired} and {rotten}");
+}
+
+#[test]
 fn one_seed_is_one_history() {
     let options = TrioOptions::new(7, 500);
     let (first, second) = (run(&options), run(&options));
@@ -51,8 +64,9 @@ fn a_failing_seed_fails_again_and_with_less() {
 #[test]
 fn every_event_of_a_plan_is_its_own() {
     // Left out or not, what comes after it is the same.
-    let plan = |from: u64| (from..60).map(|nth| format!("{:?}", plan::event(9, nth))).collect::<Vec<_>>();
+    let plan =
+        |from: u64| (from..60).map(|nth| format!("{:?}", plan::event(9, nth, true))).collect::<Vec<_>>();
     assert_eq!(plan(20), plan(0)[20..]);
-    let classes: BTreeSet<_> = (0..2000).map(|nth| plan::event(9, nth).1.class()).collect();
-    assert_eq!(classes.len(), 28, "{classes:?}");
+    let classes: BTreeSet<_> = (0..2000).map(|nth| plan::event(9, nth, true).1.class()).collect();
+    assert_eq!(classes.len(), 35, "{classes:?}");
 }

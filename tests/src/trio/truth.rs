@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use engine::event::{Payload, Record as LogRecord};
 use engine::log::Lsn;
 
-use super::wire::{self, Answer, Append, Id, Request, Vote};
+use super::wire::{self, Answer, Append, Fetched, Id, Request, Vote};
 use crate::sim::history::{History, Record};
 
 /// No membership of a simulated group is longer, bytes.
@@ -162,18 +162,43 @@ impl Truth {
                     *last = *id;
                 }
             }
+            (_, Answer::Fetched(fetched)) => self.gives(from, fetched),
             _ => {}
         }
     }
 
-    /// The disk of `node` is gone, and with it what it had said to hold.
-    pub fn wiped(&mut self, node: u64) {
-        self.acked.remove(&node);
+    /// What is given to one that repairs its log is what was sent when it was new.
+    fn gives(&mut self, from: u64, fetched: &Fetched) {
+        for (id, record) in &fetched.entries {
+            let known = self.ids.get(&(id.lsn, id.term));
+            if known.is_some_and(|known| known.payload != digest(record)) {
+                self.break_(format!(
+                    "F3: node {from} gives other bytes for log id {} of term {}",
+                    id.lsn, id.term
+                ));
+            }
+        }
     }
 
     /// Does `node`, by what it has said, hold this record?
     pub fn holds(&self, node: u64, lsn: Lsn, term: u64) -> bool {
         self.acked.get(&node).is_some_and(|acked| acked.lsn >= lsn.0 && acked.term >= term)
+    }
+
+    /// The last agreed record that `node` has said to hold, and its term.
+    pub fn owes(&self, node: u64) -> Option<(Lsn, u64)> {
+        let term_of = |lsn: u64| self.history.applied.get(&Lsn(lsn)).map(|record| record.term);
+        // What it said to hold may end in entries that were never agreed: those before them are known by the log id.
+        let (mut at, mut said) = (self.acked.get(&node).copied(), None);
+        while let Some(id) = at {
+            if term_of(id.lsn) == Some(id.term) {
+                said = Some((Lsn(id.lsn), id.term));
+                break;
+            }
+            let before = self.ids.get(&(id.lsn, id.term)).and_then(|known| known.before);
+            at = before.map(|term| Id { lsn: id.lsn - 1, term });
+        }
+        said
     }
 
     /// The end of what `node` has said to hold.

@@ -1,7 +1,7 @@
 //! What nodes say to each other, read a second time: from the drawing at the head of `raft/src/message.rs`, by
 //! other code than the product's. Who listens on the wire needs no word of a node about itself.
 
-use engine::codec::{DecodeError, Reader, put32};
+use engine::codec::{DecodeError, Reader, put16, put32};
 use engine::limits::RECORD_BYTES_MAX;
 
 /// A position and its term.
@@ -73,8 +73,25 @@ pub enum Answer {
         /// The end of the voter's log.
         last: Option<Id>,
     },
+    /// What another one asked for to repair its log.
+    Fetched(Fetched),
     /// Anything else.
     Other,
+}
+
+/// Entries as they stand in a log, for one that repairs its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// The last vote of whoever answers.
+    pub vote: Vote,
+    /// What it knows to be agreed.
+    pub committed: u64,
+    /// Where its newest membership stands.
+    pub members_at: u64,
+    /// That membership.
+    pub members: Vec<u8>,
+    /// Positions and records.
+    pub entries: Vec<(Id, Vec<u8>)>,
 }
 
 type Read<T> = Result<T, DecodeError>;
@@ -89,6 +106,19 @@ fn id(reader: &mut Reader<'_>) -> Read<Id> {
 
 fn perhaps(reader: &mut Reader<'_>) -> Read<Option<Id>> {
     if reader.bool("id")? { id(reader).map(Some) } else { Ok(None) }
+}
+
+fn fetched(reader: &mut Reader<'_>) -> Read<Fetched> {
+    let (vote, committed) = (vote(reader)?, reader.u64("committed")?);
+    let members_at = reader.u64("place")?;
+    let members = reader.bytes16(usize::from(u16::MAX), "members")?.to_vec();
+    let count = reader.u16("count")?;
+    let mut entries = Vec::new();
+    for _ in 0..count {
+        let id = id(reader)?;
+        entries.push((id, reader.bytes32(RECORD_BYTES_MAX, "record")?.to_vec()));
+    }
+    Ok(Fetched { vote, committed, members_at, members, entries })
 }
 
 impl Request {
@@ -144,6 +174,7 @@ impl Answer {
                 granted: reader.bool("granted")?,
                 last: perhaps(&mut reader)?,
             },
+            (9, _) => Answer::Fetched(fetched(&mut reader)?),
             _ => return Ok(Answer::Other),
         };
         reader.end()?;
@@ -163,6 +194,19 @@ impl Answer {
                 put_vote(&mut out, *vote);
                 out.push(u8::from(*granted));
                 put(&mut out, *last);
+            }
+            Answer::Fetched(Fetched { vote, committed, members_at, members, entries }) => {
+                out.push(9);
+                put_vote(&mut out, *vote);
+                out.extend_from_slice(&committed.to_le_bytes());
+                out.extend_from_slice(&members_at.to_le_bytes());
+                put16(&mut out, members);
+                out.extend_from_slice(&(entries.len() as u16).to_le_bytes());
+                for (id, record) in entries {
+                    out.extend_from_slice(&id.lsn.to_le_bytes());
+                    out.extend_from_slice(&id.term.to_le_bytes());
+                    put32(&mut out, record);
+                }
             }
             Answer::Other => unreachable!("nobody lies about what nobody reads"),
         }
@@ -254,7 +298,13 @@ mod tests {
         {
             assert_eq!(Request::read(&request.write()), Ok(request));
         }
-        for answer in [Answer::Upto(Some(id(6))), Answer::Voted { vote, granted: false, last: None }] {
+        let entries = vec![(id(5), b"five".to_vec())];
+        let fetched = Fetched { vote, committed: 4, members_at: 3, members: vec![1], entries };
+        for answer in [
+            Answer::Upto(Some(id(6))),
+            Answer::Voted { vote, granted: false, last: None },
+            Answer::Fetched(fetched),
+        ] {
             assert_eq!(Answer::read(&answer.write()), Ok(answer));
         }
         assert_eq!(Request::read(&[5]), Ok(Request::Other));

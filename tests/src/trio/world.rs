@@ -1,6 +1,6 @@
 //! The nodes, their disks, the ways between them, and what was seen of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use engine::event::Attested;
@@ -43,6 +43,8 @@ pub struct Node {
     pub snapshot: Option<Snapshot>,
     /// The last record its machine has passed in this life.
     pub applied: Lsn,
+    /// Where its machine began in this life: what stands before it is not read at its start.
+    pub begins: Lsn,
     /// The last record it had synced as far as anybody knows.
     pub durable: Lsn,
     /// It leads and takes submissions.
@@ -63,6 +65,10 @@ pub struct Node {
     pub diverged: bool,
     /// It dies after its next answer to a peer; after its next snapshot.
     pub dies_after: (bool, bool),
+    /// Its operator has told it whom to ask.
+    pub told: bool,
+    /// So many of its next promises are held against a disk that was rotten when this life began.
+    pub suspect: u64,
     sealed: Sealed,
 }
 
@@ -82,6 +88,10 @@ pub struct State {
     pub busy: bool,
     /// Nodes that stopped themselves because they had computed something else.
     pub alarms: u64,
+    /// Nodes whose log was hurt, and has not been seen whole since.
+    pub rotten: BTreeSet<u64>,
+    /// Repairs of segments that ended well, and those that did not.
+    pub repairs: (u64, u64),
     /// The last record that anybody outside has seen.
     pub floor: Lsn,
     /// The group is complete; it is over.
@@ -112,6 +122,8 @@ impl World {
             wishes: VecDeque::new(),
             busy: false,
             alarms: 0,
+            rotten: BTreeSet::new(),
+            repairs: (0, 0),
             floor: Lsn::ZERO,
             set_up: false,
             over: false,
@@ -163,6 +175,7 @@ impl World {
             shared: Arc::default(),
             snapshot: None,
             applied: Lsn::ZERO,
+            begins: Lsn::ZERO,
             durable: Lsn::ZERO,
             leading: false,
             last_ms: 0,
@@ -173,6 +186,8 @@ impl World {
             strike: false,
             diverged: false,
             dies_after: (false, false),
+            told: false,
+            suspect: 0,
             sealed: Sealed::default(),
         };
         state.nodes.insert(name, node);
@@ -190,12 +205,13 @@ impl World {
     /// A node's disk is replaced by an empty one, and it will come back under its name.
     pub fn wipe(&self, name: u64) {
         self.end(name, Some(0));
-        self.truth().wiped(name);
+        self.state().rotten.remove(&name);
         let device = self.new_disk(name);
         self.node(name, |node| {
             node.device = device;
             node.incarnation += 1000;
-            (node.join, node.snapshot, node.durable) = (true, None, Lsn::ZERO);
+            // What it held, and what it had said to hold, was agreed with it all the same.
+            (node.join, node.snapshot) = (true, None);
             node.sealed.clear();
         });
     }
@@ -219,6 +235,7 @@ impl World {
         let counts = self.ways().counts;
         let terms = self.truth().terms();
         let records = self.truth().last().0;
+        let running: Vec<_> = self.ways().up.values().map(|up| up.group.metrics().repairs).collect();
         let state = self.state();
         let mut suffered = Suffered::default();
         state.nodes.values().for_each(|node| suffered.add(&node.device.suffered()));
@@ -231,6 +248,9 @@ impl World {
             lives: state.lives,
             terms,
             alarms: state.alarms,
+            repairs: running.iter().fold(state.repairs, |(done, failed), repairs| {
+                (done + repairs.done, failed + repairs.failed)
+            }),
             events: state.events.0,
             befell: state.events.1.clone(),
             suffered,
@@ -261,7 +281,7 @@ impl World {
         truth.voters(truth.last()).iter().flatten().any(|voter| *voter == node)
     }
 
-    /// Has a voter lost its disk since it was taken in? What it held was agreed with it all the same.
+    /// Has a voter lost its disk since it was taken in?
     pub fn has_lost_its_disk(&self, name: u64) -> bool {
         self.node(name, |node| node.incarnation != node.known_as)
     }
@@ -292,6 +312,7 @@ impl World {
         let owner = {
             let mut state = self.state();
             let owner = Owner(state.lives + 1);
+            let rotten = state.rotten.contains(&name);
             let node = state.nodes.get_mut(&name).expect("it was made");
             if node.alive.is_some() || node.off {
                 return;
@@ -300,6 +321,7 @@ impl World {
             node.shared = Arc::default();
             (node.applied, node.last_ms) = (Lsn::ZERO, 0);
             (node.attest, node.diverged) = (None, false);
+            node.suspect = if rotten { 5 } else { 0 };
             state.lives += 1;
             owner
         };
@@ -310,7 +332,14 @@ impl World {
     pub fn end(&self, name: u64, power: Option<u64>) {
         let Some(owner) = self.node(name, |node| node.alive.take()) else { return };
         let gone = self.ways().up.remove(&name);
-        let durable = gone.as_ref().map_or(Lsn::ZERO, |up| up.group.metrics().durable);
+        let last = gone.as_ref().map(|up| up.group.metrics());
+        let durable = last.as_ref().map_or(Lsn::ZERO, |last| last.durable);
+        if let Some(last) = last {
+            let mut state = self.state();
+            state.repairs.0 += last.repairs.done;
+            state.repairs.1 += last.repairs.failed;
+        }
+        let rotten = self.state().rotten.contains(&name);
         rt::kill(owner);
         drop(gone);
         let note = rt::chance(10);
@@ -322,7 +351,7 @@ impl World {
                 None => node.device.kill(),
                 Some(keep) => node.device.power_loss(keep, keep > 0 && keep < 100),
             }
-            if note {
+            if note && !rotten {
                 sealed_is_final::note(&mut node.sealed, &node.device);
             }
         });
@@ -343,6 +372,28 @@ impl World {
         });
     }
 
+    /// Durable bytes of this node's log are no longer what was written.
+    pub fn rotten(&self, name: u64) {
+        let mut state = self.state();
+        state.rotten.insert(name);
+        if let Some(node) = state.nodes.get_mut(&name) {
+            // What this life has read may have been good.
+            node.suspect = 0;
+        }
+    }
+
+    /// A node whose log was rotten when it began takes part: has it all that it has promised to hold?
+    fn check_suspect(&self, name: u64) {
+        let (device, begins) = self.node(name, |node| {
+            node.suspect -= 1;
+            (node.device.clone(), node.begins)
+        });
+        let owes = self.truth().owes(name);
+        if let Err(broken) = look::holds(&self.options, &device, begins, owes) {
+            self.violation(format!("F3: node {name} takes part and lacks what it had: {broken}"));
+        }
+    }
+
     /// Digests of a node's sealed segments as they were first seen.
     pub fn sealed(&self, name: u64) -> Sealed {
         self.node(name, |node| node.sealed.clone())
@@ -361,6 +412,10 @@ impl World {
             self.violation(format!(
                 "F16: node {name} answers with directory {incarnation}, taken in was {known_as}"
             ));
+        }
+        let promises = matches!(answer, Answer::Upto(_) | Answer::Voted { granted: true, .. });
+        if promises && self.node(name, |node| node.suspect > 0) {
+            self.check_suspect(name);
         }
         let looks = device.doubts() > 0 && rt::chance(self.options.watch);
         let broken = match (asked, &answer) {
@@ -400,11 +455,8 @@ impl World {
             now.max(self.node(name, |node| node.durable))
         };
         let truth = self.truth();
-        let holds = |name: u64| {
-            self.has_lost_its_disk(name)
-                || truth.holds(name, lsn, term)
-                || (truth.has_led(name, term) && durable(name) >= lsn)
-        };
+        let holds =
+            |name: u64| truth.holds(name, lsn, term) || (truth.has_led(name, term) && durable(name) >= lsn);
         let majority = |set: &Vec<u64>| 2 * set.iter().filter(|name| holds(**name)).count() > set.len();
         let sets = truth.voters(lsn);
         // One that was agreed under a membership that came after it counts by that one.
