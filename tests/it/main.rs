@@ -26,6 +26,7 @@ mod divergence;
 mod framing;
 mod full_disk;
 mod group;
+mod hostile;
 mod kills;
 mod log_on_lossy;
 mod lossyfs_itself;

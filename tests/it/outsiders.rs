@@ -45,7 +45,7 @@ pub fn busy_node(directory: &Path, count: usize) -> Node {
     node
 }
 
-fn gotlog() -> PathBuf {
+pub fn gotlog() -> PathBuf {
     let go = tool("go");
     let program = bins::root().join("target/outsiders/gotlog");
     let source = bins::root().join("tests/outsiders/gotlog");

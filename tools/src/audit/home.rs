@@ -55,6 +55,14 @@ impl Home {
             ));
         }
         let home = Home(args.clone());
+        if !home.log().is_dir() && crate::pack::Pack::is_one(path) {
+            return Err(Fault::new(
+                "this is an evidence pack",
+                path.display(),
+                "the command looks at data directories",
+                "worm verify, lineage, prove, population, sample and reconcile take packs",
+            ));
+        }
         if !home.log().is_dir() {
             return Err(Fault::new(
                 "no log in the data directory",

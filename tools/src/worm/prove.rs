@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::checkpoint::Receipt;
+use engine::checkpoint::{Receipt, Signed};
 use engine::leaf::{Leaf, What, outcome_name};
 use engine::summary::PcsId;
 use serde_json::{Value, json};
 
+use super::evidence::Evidence;
 use super::export::{region, write};
 use super::find::{Finds, Found, Want, find};
 use crate::audit::home::{Home, HomeArgs};
+use crate::pack::Pack;
+use crate::receipt::proves;
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::{Ui, thousands};
 
@@ -17,7 +20,7 @@ use crate::ui::{Ui, thousands};
 #[derive(Clone, Debug, clap::Args)]
 pub struct ProveArgs {
     #[command(flatten)]
-    /// The data directory.
+    /// The data directory, or an evidence pack.
     pub home: HomeArgs,
     /// Id of a summary: 64 hex digits
     #[arg(required_unless_present = "seq")]
@@ -66,6 +69,9 @@ pub(crate) fn read_id(text: &str) -> Result<PcsId, Fault> {
 /// # Errors
 /// There is no such entry, or the entries are not what the checkpoint signs.
 pub fn prove(args: &ProveArgs, ui: Ui) -> Result<Report, Fault> {
+    if Pack::is_one(&args.home.dir) {
+        return prove_from_pack(args, ui);
+    }
     let home = Home::open(&args.home)?;
     let region = region(&home, args.region.as_ref())?;
     let (note, signed, by_key) = home.published(&region)?;
@@ -78,16 +84,57 @@ pub fn prove(args: &ProveArgs, ui: Ui) -> Result<Report, Fault> {
         (None, Some(seq)) if seq < size => {
             (find(&home, &region, &signed, Want::Seq(seq), ui)?, seq.to_string())
         }
-        (None, other) => return Err(absent(&home, &other.unwrap_or_default().to_string(), size)),
+        (None, other) => return Err(absent(&home.worm(), &other.unwrap_or_default().to_string(), size)),
     };
-    let entry = found.found.into_iter().next().ok_or_else(|| absent(&home, &name, size))?;
-    let seq = entry.seq;
-    let hashes = entry.path.len();
-    let receipt = Receipt { extra: None, index: seq, path: entry.path, checkpoint: note };
+    let entry = found.found.into_iter().next().ok_or_else(|| absent(&home.worm(), &name, size))?;
+    let receipt = Receipt { extra: None, index: entry.seq, path: entry.path, checkpoint: note };
+    written(args, &name, &receipt, &entry.line, &signed, by_key)
+}
+
+fn prove_from_pack(args: &ProveArgs, ui: Ui) -> Result<Report, Fault> {
+    let evidence = Evidence::open(&args.home, args.region.as_ref(), None)?;
+    let size = evidence.signed.checkpoint.size;
+    let absent = |name: &str| absent(&args.home.dir, name, size);
+    let (seq, name) = match &args.pcs_id {
+        Some(text) => {
+            let (id, mut first) = (read_id(text)?, None);
+            evidence.each(ui, &mut |seq, leaf, _| {
+                if matches!(&leaf.what, What::Pcs(pcs) if pcs.pcs_id == id) {
+                    first = first.or(Some(seq));
+                }
+                Ok(())
+            })?;
+            (first.ok_or_else(|| absent(text))?, text.clone())
+        }
+        None => {
+            let seq = args.seq.unwrap_or_default();
+            let here = evidence.plan.entries().contains(&seq);
+            (Some(seq).filter(|_| here).ok_or_else(|| absent(&seq.to_string()))?, seq.to_string())
+        }
+    };
+    let (receipt, line) = evidence.receipt(seq, ui)?;
+    // Nothing of a pack is believed before it was looked at.
+    proves(&receipt, &line, None).map_err(|why| {
+        let next = format!("worm verify {}", args.home.dir.display());
+        Fault::new("the pack is not what its checkpoint signs", seq, why, next).exit(Exit::Tampered)
+    })?;
+    written(args, &name, &receipt, &line, &evidence.signed, evidence.by_key)
+}
+
+/// Writes proof and entry.
+fn written(
+    args: &ProveArgs,
+    name: &str,
+    receipt: &Receipt,
+    line: &[u8],
+    signed: &Signed,
+    by_key: bool,
+) -> Result<Report, Fault> {
+    let (seq, size, hashes) = (receipt.index, signed.checkpoint.size, receipt.path.len());
     let proof_file = args.out.join(format!("{name}.tlog-proof"));
     let entry_file = args.out.join(format!("{name}.entry"));
     write(&proof_file, &receipt.encode())?;
-    write(&entry_file, &entry.line)?;
+    write(&entry_file, line)?;
     let mut report = Report::new("worm prove");
     report.check(
         "entry",
@@ -122,11 +169,11 @@ fn signature(by_key: bool) -> &'static str {
     }
 }
 
-fn absent(home: &Home, what: &str, size: u64) -> Fault {
+fn absent(place: &Path, what: &str, size: u64) -> Fault {
     let why = format!("none of the {} signed entries is it", thousands(size));
     Fault::new(
         "no such entry",
-        format!("{what} in {}", home.worm().display()),
+        format!("{what} in {}", place.display()),
         why,
         "entries appear here with the next checkpoint; check the id and the directory",
     )
@@ -143,7 +190,7 @@ pub fn get(args: &GetArgs, ui: Ui) -> Result<Report, Fault> {
     let id = read_id(&args.pcs_id)?;
     let Finds { found, more } = find(&home, &region, &signed, Want::All(&id), ui)?;
     if found.is_empty() {
-        return Err(absent(&home, &args.pcs_id, signed.checkpoint.size));
+        return Err(absent(&home.worm(), &args.pcs_id, signed.checkpoint.size));
     }
     let mut report = Report::new("worm get");
     let mut entries = Vec::new();

@@ -125,7 +125,12 @@ impl List {
                     column = at;
                     continue;
                 }
-                cells.get(column).and_then(|cell| Key::read(cell))
+                let cell = cells.get(column).copied().unwrap_or_default().trim();
+                // An entry that is no summary has no id: the column is there and says nothing.
+                if cell.is_empty() || cell == "\"\"" {
+                    continue;
+                }
+                Key::read(cell)
             };
             keys.push(key.ok_or_else(|| bad("no id and no entry number in it"))?);
             if keys.len() > LIST_MAX {
@@ -266,7 +271,7 @@ mod tests {
         let id = "ab".repeat(32);
         for text in [
             format!("{id}\n{id}\n"),
-            format!("time,pcs_id\n1,{id}\n2,\"{id}\"\n"),
+            format!("time,pcs_id\n1,{id}\n2,\"{id}\"\n3,\n"),
             format!("{{\"pcs_id\":\"{id}\",\"seq\":4}}\n\n{{\"pcs_id\":\"{id}\"}}"),
         ] {
             std::fs::write(&path, &text).unwrap();

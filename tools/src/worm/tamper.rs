@@ -5,18 +5,21 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use engine::tree::tiles::{Kind, Tile};
 use serde_json::json;
 
+use super::evidence::Evidence;
 use super::verify::{self, Scratch};
 use crate::audit::home::{Home, HomeArgs};
+use crate::pack::Pack;
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::Ui;
 
-/// Copies a log, flips one bit of the copy, and shows that it is found
+/// Copies a log or an evidence pack, flips one bit of the copy, and shows that it is found
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    /// The data directory.
+    /// The data directory, or an evidence pack.
     pub home: HomeArgs,
     /// Keep the changed copy here instead of throwing it away
     #[arg(long, value_name = "DIR")]
@@ -70,12 +73,24 @@ fn middle(path: &Path) -> io::Result<u64> {
     Ok(bytes[..end.div_ceil(2)].iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64)
 }
 
+/// The bundle in the middle of a pack.
+fn bundle(dir: &Path) -> Result<String, Fault> {
+    let args = HomeArgs::of(dir);
+    let plan = Evidence::open(&args, None, None)?.plan;
+    let middle = plan.bundles.start + (plan.bundles.end - plan.bundles.start) / 2;
+    let tile = Tile::at(Kind::Entries, middle, plan.size);
+    tile.map(|tile| tile.path()).ok_or_else(|| {
+        Fault::new("nothing to change", dir.display(), "the pack has no entries", "take one that has")
+    })
+}
+
 /// Shows that one changed bit is found.
 ///
 /// # Errors
 /// The directory cannot be copied, or was not sound to begin with.
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
-    let home = Home::open(&args.home)?;
+    let pack = Pack::is_one(&args.home.dir);
+    let home = if pack { None } else { Some(Home::open(&args.home)?) };
     let scratch;
     let target = match &args.keep {
         Some(path) if path.exists() => {
@@ -92,7 +107,9 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
             scratch.0.join("copy")
         }
     };
-    copy(&home, &target).map_err(|error| Fault::write(&target, error))?;
+    let copied =
+        home.as_ref().map_or_else(|| copy_folder(&args.home.dir, &target), |home| copy(home, &target));
+    copied.map_err(|error| Fault::write(&target, error))?;
     let before = verify::run(&verify::Args::of(&target), ui)?;
     if before.exit != Exit::Ok {
         let why = before
@@ -108,8 +125,13 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         )
         .exit(before.exit));
     }
-    let name = segments::segment_name(args.segment.unwrap_or(1));
-    let path = target.join("log").join(&name);
+    let (name, path) = if pack {
+        let name = bundle(&target)?;
+        (name.clone(), target.join(name))
+    } else {
+        let name = segments::segment_name(args.segment.unwrap_or(1));
+        (name.clone(), target.join("log").join(name))
+    };
     let offset = match args.offset {
         Some(offset) => offset,
         None => middle(&path).map_err(|error| Fault::read(&path, error))?,
@@ -173,6 +195,14 @@ mod tests {
         assert_eq!(verify::run(&verify::Args::of(&dir), Ui::quiet()).unwrap().exit, Exit::Ok);
         assert_eq!(verify::run(&verify::Args::of(&keep), Ui::quiet()).unwrap().exit, Exit::Tampered);
         assert!(!keep.join("keys/kek").exists(), "no secret is copied");
+        let pack = folder.path().join("pack");
+        let fetch = crate::worm::fetch::Args::of(dir.to_str().unwrap(), &pack);
+        crate::worm::fetch::run(&fetch, Ui::quiet()).unwrap();
+        let kept = folder.path().join("kept");
+        let demo = Args { home: HomeArgs::of(&pack), keep: Some(kept.clone()), ..args.clone() };
+        let report = run(&demo, Ui::quiet()).unwrap();
+        assert!(report.data["segment"].as_str().unwrap().starts_with("tile/entries/"), "{}", report.data);
+        assert_eq!(verify::run(&verify::Args::of(&kept), Ui::quiet()).unwrap().exit, Exit::Tampered);
         let again = Args { home: HomeArgs::of(&keep), keep: None, ..args };
         assert_eq!(run(&again, Ui::quiet()).unwrap_err().exit, Exit::Tampered);
     }

@@ -164,6 +164,14 @@ fn a_lineage_is_a_tree_from_parameters_to_anchors() {
         }
         assert_eq!(report.data["summaries"][0]["seq"], seq);
         assert!(report.data["summaries"][0]["key_entry"].is_u64());
+        let proof = crate::worm::prove::ProveArgs {
+            home: args.home.clone(),
+            pcs_id: Some(id.clone()),
+            seq: None,
+            region: None,
+            out: made.path("proof"),
+        };
+        assert_eq!(crate::worm::prove::prove(&proof, Ui::quiet()).unwrap().data["seq"], seq);
         let nobody = lineage::Args { tenant: Some("nobody".into()), ..args };
         assert_eq!(lineage::run(&nobody, Ui::quiet()).unwrap_err().what, "no such summary");
     }
