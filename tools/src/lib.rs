@@ -15,7 +15,6 @@ pub mod doctor;
 pub mod http;
 pub mod keygen;
 pub mod keys;
-pub mod lanes;
 pub mod object;
 pub mod pack;
 pub mod receipt;

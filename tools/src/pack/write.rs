@@ -7,14 +7,13 @@ use std::path::Path;
 
 use engine::checkpoint::{Receipt, Signed, VERIFY_PAGE, Verifier};
 use engine::log::Digest;
-use engine::tree::inclusion_proof;
 use engine::tree::tiles::{Kind, Tile, TileHashes};
+use engine::tree::{inclusion_proof, leaf_hash};
 
 use super::plan::Plan;
 use super::source::Source;
 use super::tiles::{BadTile, Checked, Folder, Refused, Tiles, digest, read_file, tile_max};
 use super::{Claim, FORMAT, Pack, put, write_sums};
-use crate::lanes::leaf_hashes;
 use crate::report::{Exit, Fault};
 use crate::ui::{Ui, Unit};
 
@@ -79,8 +78,8 @@ pub fn entries<'a>(bundle: Tile, bytes: &'a [u8], hashes: &[u8]) -> Result<Vec<(
         cut = Some(format!("{} bytes after the last of {width} entries", bytes.len() - offset));
     }
     // An entry that is another comes first: what stands behind it may only follow from its length.
-    let lines: Vec<&[u8]> = found.iter().map(|(_, entry)| *entry).collect();
-    for (nth, (have, want)) in leaf_hashes(&lines).iter().zip(hashes.chunks_exact(32)).enumerate() {
+    for (nth, ((_, entry), want)) in found.iter().zip(hashes.chunks_exact(32)).enumerate() {
+        let have = leaf_hash(entry);
         if have.0 != want {
             let why = format!("leaf {have}, expected {}", digest(want));
             return Err(BadEntry { seq: bundle.first() + nth as u64, offset: found[nth].0 - 2, why });
@@ -377,7 +376,6 @@ pub const README: &str = include_str!("README.txt");
 
 #[cfg(test)]
 mod tests {
-    use engine::tree::leaf_hash;
     use engine::tree::tiles::bundle_push;
 
     use super::*;

@@ -12,20 +12,16 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use engine::limits::LEAF_MAX;
 use engine::log::Digest;
-use engine::tree::{Range, Tree};
+use engine::tree::{Range, Tree, leaf_hash};
 use memchr::{memchr, memchr_iter};
 
 use super::lines::Place;
-use crate::lanes::leaf_hashes;
 
 /// Bytes of a window: the lines that begin in it are hashed in one go.
 const WINDOW: u64 = 256 << 10;
 
 /// Bytes read at once to find the end of a window's last line.
 const MORE: usize = 4 << 10;
-
-/// Leaves hashed at once: enough to keep all lanes busy.
-const LEAVES: usize = 128;
 
 /// What somebody says the root over so many lines is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,29 +293,16 @@ impl Pass<'_> {
         let mut cuts: Vec<(u64, Range)> = Vec::new();
         let mut claims =
             self.claims[self.claims.partition_point(|claim| claim.size <= first)..].iter().peekable();
-        let mut leaves = Vec::with_capacity(LEAVES);
-        let (mut start, mut ends) = (0, memchr_iter(b'\n', lines));
-        loop {
-            leaves.clear();
-            let begin = start;
-            for end in ends.by_ref().take(LEAVES) {
-                if end - start > LEAF_MAX {
-                    return Err((range.end() + leaves.len() as u64, start));
-                }
-                leaves.push(&lines[start..end]);
-                start = end + 1;
+        let mut start = 0;
+        for end in memchr_iter(b'\n', lines) {
+            if end - start > LEAF_MAX {
+                return Err((range.end(), start));
             }
-            if leaves.is_empty() {
-                break;
-            }
-            let mut after = begin;
-            for (leaf, hash) in leaves.iter().zip(leaf_hashes(&leaves)) {
-                range.append(hash);
-                after += leaf.len() + 1;
-                if claims.peek().is_some_and(|claim| claim.size == range.end()) {
-                    while claims.next_if(|claim| claim.size == range.end()).is_some() {}
-                    cuts.push((offset + after as u64, range.clone()));
-                }
+            range.append(leaf_hash(&lines[start..end]));
+            start = end + 1;
+            if claims.peek().is_some_and(|claim| claim.size == range.end()) {
+                while claims.next_if(|claim| claim.size == range.end()).is_some() {}
+                cuts.push((offset + start as u64, range.clone()));
             }
         }
         Ok(Hashed { range, cuts })
