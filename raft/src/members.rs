@@ -139,7 +139,8 @@ impl<R: Runtime> Group<R> {
                 let _ = shows.await;
                 Ok(())
             }
-            Some(known) if known.member == member => Ok(()),
+            // Whoever asked before may have gone before it was agreed.
+            Some(known) if known.member == member => self.agreed().await,
             Some(known)
                 if known.member.incarnation != member.incarnation && known.member.incarnation != 0 =>
             {
@@ -149,6 +150,25 @@ impl<R: Runtime> Group<R> {
                 Err(MembersError::Refused(why))
             }
             Some(_) => self.change(ChangeMembers::SetNodes(nodes)).await,
+        }
+    }
+
+    /// Waits until the membership that this leader knows is agreed. Until then it may be lost with its leader.
+    async fn agreed(&self) -> Result<(), MembersError> {
+        let mut watch = self.raft.metrics();
+        loop {
+            {
+                let raft = watch.borrow_watched();
+                if raft.state != ServerState::Leader {
+                    return Err(MembersError::NotLeader { leader: raft.current_leader });
+                }
+                if raft.committed_membership_config == raft.membership_config {
+                    return Ok(());
+                }
+            }
+            if watch.changed().await.is_err() {
+                return Err(MembersError::Stopped);
+            }
         }
     }
 
@@ -181,7 +201,7 @@ impl<R: Runtime> Group<R> {
             return Err(MembersError::Unknown(node));
         };
         if known.voter && !self.is_changing() {
-            return Ok(());
+            return self.agreed().await;
         }
         if self.leads().is_some() {
             let last = self.metrics().last.0;
@@ -200,6 +220,7 @@ impl<R: Runtime> Group<R> {
     pub async fn remove(&self, node: u64) -> Result<(), MembersError> {
         let members = self.members();
         let Some(known) = members.iter().find(|known| known.node == node) else {
+            self.agreed().await?;
             return Err(MembersError::Unknown(node));
         };
         let nodes = BTreeSet::from([node]);

@@ -280,3 +280,31 @@ fn f7_a_refused_read_is_named() {
     }
     assert!(named > 4, "{named}");
 }
+
+/// A block that the disk does not give until it is written again: also where zeros stood, and bytes would come out as they
+/// were read. Of the end of the log nothing says what it was, and nothing is made up.
+#[test]
+fn f7_a_block_that_is_never_given_is_written_anew() {
+    let (base, truth, sealed) = base(false);
+    for number in 1..=sealed + 1 {
+        let whole = bytes(&base, number);
+        let end = end_of_batches(&whole);
+        let last = number > sealed;
+        let blocks = [0, BLOCK, end / 2 / BLOCK * BLOCK, whole.len() - 2 * BLOCK, whole.len() - BLOCK];
+        for at in blocks {
+            let device = base.fork(at as u64);
+            device.make_unreadable(&segment_name(number), at..at + BLOCK);
+            if last && at >= end {
+                let (error, disk) = *read(&device).err().expect("it is not given");
+                assert_eq!(error.damaged(), Some(number));
+                let found = Repair::examine(&mut disk.expect("nothing was written"), &options(), number);
+                assert!(found.is_err(), "the end of the log at {at}");
+                continue;
+            }
+            assert_eq!(repair(&device, &truth).0, 1, "segment {number} at {at}");
+            // Where nothing stood, and nothing but that is lost, all bytes come out as they were.
+            let zeros = whole[at..at + BLOCK].iter().all(|byte| *byte == 0);
+            assert!(!zeros || bytes(&device, number) == whole, "segment {number} at {at}");
+        }
+    }
+}

@@ -42,8 +42,15 @@ fn one(right: &BTreeMap<Place, Answer>, place: Place, answer: &Answer, who: &str
 fn rule(sight: &Sight) -> BTreeMap<Place, Answer> {
     let (mut firsts, mut answers, mut now_ms) = (BTreeMap::<_, First>::new(), BTreeMap::new(), 0);
     for (place, event, answer) in sight.events() {
+        // Log time: settings are stamped, too, and a leader's clock may be behind what the log says.
+        now_ms = now_ms.max(match event {
+            Event::Received(envelope) => envelope.received_at_ms,
+            Event::TenantSet(tenant) => tenant.at_ms,
+            Event::KeySet(key) => key.at_ms,
+            Event::PolicySet(set) => set.at_ms,
+            Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => 0,
+        });
         let Event::Received(envelope) = event else { continue };
-        now_ms = now_ms.max(envelope.received_at_ms);
         let Some(sent) = known(envelope.tenant, &envelope.body).filter(|sent| sent.flaw == Flaw::None) else {
             continue;
         };
@@ -56,7 +63,7 @@ fn rule(sight: &Sight) -> BTreeMap<Place, Answer> {
             None => {
                 // Whether its numbers are accepted is the engine's to say; that it stays so is the rule.
                 let accepted = matches!(answer, Answer::First { accepted: true });
-                let first = First { place, variant: sent.variant, at_ms: envelope.received_at_ms, accepted };
+                let first = First { place, variant: sent.variant, at_ms: now_ms, accepted };
                 firsts.insert((sent.tenant, sent.name), first);
                 Answer::First { accepted }
             }
