@@ -135,6 +135,8 @@ impl<'a> Look<'a> {
         let Some((mut at, beyond)) = marks.and_then(|marks| marks.locate(next.0)) else {
             return Ok(Looked::Done);
         };
+        // What comes after it in this segment was voided by a later one, perhaps in the middle of a batch.
+        let last = self.index.span(self.segment).last;
         let mut expected = None;
         while let Some(header) = self.header_at(&mut source, at, expected)? {
             expected = Some(header.number + 1);
@@ -142,7 +144,7 @@ impl<'a> Look<'a> {
                 let batch = source.bytes(at, header.bytes as usize)?;
                 header.check(&self.stamp, batch).map_err(|flaw| self.damage(flaw.within(at), *next))?;
                 for frame in self.living(&header, batch)? {
-                    if frame.lsn != *next || next.0 >= beyond {
+                    if frame.lsn != *next || next.0 >= beyond || next.0 > last {
                         continue;
                     }
                     *next = next.next();
@@ -151,7 +153,7 @@ impl<'a> Look<'a> {
                     }
                 }
             }
-            if next.0 >= beyond || next.0 > self.index.span(self.segment).last {
+            if next.0 >= beyond || next.0 > last {
                 return Ok(Looked::More);
             }
             at += u64::from(header.bytes);

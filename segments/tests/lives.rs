@@ -109,6 +109,35 @@ fn truncation_voids_and_the_new_entries_are_read() {
     assert_eq!(log.committed(), Lsn(50));
 }
 
+/// A batch whose end a later segment voids: a read that begins before that does not go on into what is void.
+#[test]
+fn what_a_later_segment_voids_is_not_read_with_what_stands_before_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, _, _) = open(dir.path(), Prefer::Posix);
+    for lsn in 1..=5 {
+        log.append(Frame::entry(Lsn(lsn), 1, b"one batch")).expect("appends");
+    }
+    log.flush().expect("flushes");
+    // Too large for what is left of the segment.
+    let large = vec![1; log.largest_frame() - segments::FRAME_HEADER];
+    log.append(Frame::entry(Lsn(6), 1, &large)).expect("appends");
+    log.append(Frame::truncate(Lsn(3))).expect("voids");
+    log.append(Frame::entry(Lsn(4), 2, b"another")).expect("appends");
+    log.append(Frame::entry(Lsn(5), 2, b"another")).expect("appends");
+    log.flush().expect("flushes");
+    assert!(log.stats().segments > 1);
+    for from in 1..=5 {
+        let mut terms = Vec::new();
+        let next = log.read(Lsn(from), &mut |frame| {
+            terms.push((frame.lsn.0, frame.term));
+            true
+        });
+        assert_eq!(next.expect("reads"), Lsn(6));
+        let right: Vec<(u64, u64)> = (from..=5).map(|lsn| (lsn, if lsn > 3 { 2 } else { 1 })).collect();
+        assert_eq!(terms, right, "from {from}");
+    }
+}
+
 #[test]
 fn a_second_process_is_told() {
     let dir = tempfile::tempdir().expect("a directory");
