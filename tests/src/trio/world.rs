@@ -455,8 +455,12 @@ impl World {
             now.max(self.node(name, |node| node.durable))
         };
         let truth = self.truth();
-        let holds =
-            |name: u64| truth.holds(name, lsn, term) || (truth.has_led(name, term) && durable(name) >= lsn);
+        // What a voter held before it lost its disk was agreed with it all the same.
+        let holds = |name: u64| {
+            self.has_lost_its_disk(name)
+                || truth.holds(name, lsn, term)
+                || (truth.has_led(name, term) && durable(name) >= lsn)
+        };
         let majority = |set: &Vec<u64>| 2 * set.iter().filter(|name| holds(**name)).count() > set.len();
         let sets = truth.voters(lsn);
         // One that was agreed under a membership that came after it counts by that one.
