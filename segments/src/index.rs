@@ -73,8 +73,15 @@ impl Index {
         self.forget_some(active);
     }
 
-    /// A sealed segment nobody walked.
+    /// A sealed segment nobody walked: what lives there from its beginning on was void in those before it.
     pub(crate) fn skip(&mut self, span: Span) {
+        for earlier in self.spans.iter_mut().rev() {
+            if earlier.last < span.first {
+                break;
+            }
+            earlier.last = span.first - 1;
+            earlier.first = earlier.first.min(span.first);
+        }
         self.spans.push(span);
     }
 
@@ -187,6 +194,17 @@ mod tests {
         assert_eq!(index.segment_of(Lsn(10)), None);
         assert_eq!(index.span(2), Span { first: 8, last: 7 });
         assert_eq!(index.first(), Lsn(1));
+    }
+
+    #[test]
+    fn a_segment_that_nobody_walked_hides_what_it_voided() {
+        let mut index = Index::default();
+        for (first, last) in [(1, 10), (11, 20), (8, 7), (8, 30)] {
+            index.skip(Span { first, last });
+        }
+        assert_eq!((1..=4).map(|n| index.span(n).last).collect::<Vec<_>>(), [7, 7, 7, 30]);
+        let segments: Vec<_> = [7, 8, 15, 30, 31].map(|lsn| index.segment_of(Lsn(lsn))).into();
+        assert_eq!(segments, [Some(1), Some(4), Some(4), Some(4), None]);
     }
 
     #[test]
