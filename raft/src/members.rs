@@ -172,10 +172,16 @@ impl<R: Runtime> Group<R> {
         }
     }
 
+    /// The sets of voters of which each has to agree, as far as this node knows: one, or two while they change.
+    pub fn voter_sets(&self) -> Vec<Vec<u64>> {
+        let watch = self.raft.server_metrics();
+        let sets = watch.borrow_watched().membership_config.membership().get_joint_config().clone();
+        sets.into_iter().map(|set| set.into_iter().collect()).collect()
+    }
+
     /// Whether voters are between two sets, as far as this node knows.
     fn is_changing(&self) -> bool {
-        let watch = self.raft.server_metrics();
-        watch.borrow_watched().membership_config.membership().get_joint_config().len() > 1
+        self.voter_sets().len() > 1
     }
 
     /// Finishes a change of voters that a leader before this one left half done: until then both sets of voters

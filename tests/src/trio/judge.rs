@@ -112,9 +112,9 @@ fn read_logs(world: &World) {
             _ => world.violation(format!("F3: the log of node {name} holds other frames")),
         }
         let sealed = world.sealed(name);
-        // Not S4: a later segment may void the end of what a full one held, which its footer still speaks of.
         let checks = [
             checkers::once_failed::check(&device.suffered()),
+            checkers::sealed_is_committed::check_of_many(&device, &sight),
             checkers::sealed_is_final::check(&sealed, &device),
             checkers::chained::check(&device),
             look::votes_only_rise(&world.options, &device),

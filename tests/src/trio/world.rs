@@ -466,10 +466,9 @@ impl World {
         // One that was agreed under a membership that came after it counts by that one.
         let later = truth.proposed_after(lsn).any(|sets| sets.iter().all(majority));
         // Its leader counts by it as soon as it has written it, before anybody was asked.
-        let voters = |group: &Group<SimRt>| -> Vec<u64> {
-            group.members().into_iter().filter(|member| member.voter).map(|member| member.node).collect()
-        };
-        let later = later || up.values().any(|group| group.leads().is_some() && majority(&voters(group)));
+        let counts_so =
+            |group: &Group<SimRt>| group.leads() >= Some(term) && group.voter_sets().iter().all(majority);
+        let later = later || up.values().any(|group| counts_so(group));
         if !sets.iter().all(majority) && !later {
             let held: Vec<u64> = sets.iter().flatten().copied().filter(|name| holds(*name)).collect();
             drop(truth);
