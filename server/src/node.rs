@@ -16,6 +16,7 @@ use crate::http::{Slots, Stage};
 use crate::identity::{self, Birth, Held, IdentityError};
 use crate::keys::{self, Kek, KeyError};
 use crate::metrics::Metrics;
+use crate::peers::given::Lease;
 use crate::peers::{Hello, PeerError, Peers, join};
 use crate::projections::projector::Projector;
 use crate::projections::tiles::Tiles;
@@ -110,6 +111,8 @@ pub struct Node {
     pub hello: Hello,
     /// The way to others; `None` in a group of one that nobody may join.
     pub peers: Option<Peers>,
+    /// Keeps the ledger that another node fetches.
+    pub(crate) given: Lease,
     _held: Held,
 }
 
@@ -210,6 +213,7 @@ impl Node {
             time,
             hello,
             peers,
+            given: Lease::default(),
             _held: held,
         };
         if let Some(term) = led {

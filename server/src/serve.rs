@@ -179,12 +179,16 @@ async fn notary(node: Arc<Node>) {
         node.fold.attest();
         node.fold.look_for_room();
         let now = node.log_metrics().sealed;
-        if node.peers.is_some() && now > std::mem::replace(&mut sealed, now) {
+        if node.peers.is_some() && now > sealed {
             let theirs = node.clone();
             // What was kept before is as good; a new node has a little more to compute.
-            let kept = tokio::task::spawn_blocking(move || given::keep(&theirs, now)).await;
-            if let Ok(Err(error)) = kept {
-                tracing::warn!(%error, "no ledger is kept for new nodes");
+            match tokio::task::spawn_blocking(move || given::keep(&theirs, now)).await {
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => {
+                    sealed = now;
+                    tracing::warn!(%error, "no ledger is kept for new nodes");
+                }
+                _ => sealed = now,
             }
         }
         // A full disk is looked at again also while nobody submits anything; a group that has stopped has nothing to look at.

@@ -15,6 +15,38 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long after the last question about it a ledger is not replaced by a newer one: the node that fetches it needs all
+/// of it, and may take longer than the next segment does to be sealed.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// When another node last asked for the ledger that is kept.
+#[derive(Debug, Default)]
+pub struct Lease(Mutex<Option<Instant>>);
+
+impl Lease {
+    fn asked(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody asks: what `look` finds stays for a while.
+    fn renew<T>(&self, look: impl FnOnce() -> T) -> T {
+        let mut asked = self.asked();
+        *asked = Some(Instant::now());
+        look()
+    }
+
+    /// Runs `replace` unless somebody asked not long ago; whether it ran.
+    fn unless_asked(&self, replace: impl FnOnce() -> io::Result<()>) -> io::Result<bool> {
+        let asked = self.asked();
+        if asked.is_some_and(|at| at.elapsed() < LEASE) {
+            return Ok(false);
+        }
+        replace().map(|()| true)
+    }
+}
 
 /// Rows that are read under the ledger's lock at a time.
 const ROWS_AT_A_TIME: u64 = 1024;
@@ -24,11 +56,16 @@ fn kept(node: &Node) -> PathBuf {
     node.config.data_dir.join("proj").join("snapshot.sealed")
 }
 
-/// Keeps the newest snapshot for others if it stands within what is sealed. To be called when a segment was sealed.
+/// Keeps the newest snapshot for others if it stands within what is sealed. To be called when a segment was sealed, and
+/// again when it was not looked at because somebody is fetching the one before. Whether it was looked at.
 ///
 /// # Errors
 /// When the file system refuses.
-pub fn keep(node: &Node, sealed: u64) -> io::Result<()> {
+pub fn keep(node: &Node, sealed: u64) -> io::Result<bool> {
+    node.given.unless_asked(|| replace(node, sealed))
+}
+
+fn replace(node: &Node, sealed: u64) -> io::Result<()> {
     if sealed == 0 {
         return Ok(());
     }
@@ -56,7 +93,7 @@ fn find(node: &Node) -> io::Result<Option<Snapshot>> {
 /// The state that can be had, if any.
 pub(super) fn state(node: &Node) -> Option<State> {
     // What cannot be read is none: the new node computes it.
-    let found = find(node).ok().flatten()?;
+    let found = node.given.renew(|| find(node)).ok().flatten()?;
     let (_, rows) = engine::ledger::inspect(&found.ledger).ok()?;
     let digest = found.ledger.last_chunk::<32>()?;
     let lines = match &found.marks.worm {
@@ -75,6 +112,7 @@ pub(super) fn state(node: &Node) -> Option<State> {
 
 /// A piece of it; `None` when it is not here any more.
 pub(super) fn piece(node: &Node, what: What, offset: u64, length: u32) -> io::Result<Option<Vec<u8>>> {
+    node.given.renew(|| ());
     match what {
         What::Segment(_) => Ok(None),
         What::Ledger(lsn) => {
@@ -132,6 +170,17 @@ fn lines(dir: &Path, spans: &[Span], offset: u64, length: u64) -> io::Result<Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_somebody_fetches_is_not_replaced() {
+        let lease = Lease::default();
+        assert!(lease.unless_asked(|| Ok(())).unwrap(), "nobody asked");
+        assert_eq!(lease.renew(|| 7), 7);
+        assert!(!lease.unless_asked(|| unreachable!("somebody asked")).unwrap());
+        *lease.asked() = Instant::now().checked_sub(LEASE);
+        assert!(lease.unless_asked(|| Ok(())).unwrap(), "it is long ago");
+        assert!(lease.unless_asked(|| Err(io::ErrorKind::Other.into())).is_err());
+    }
 
     #[test]
     fn lines_run_over_files() {
