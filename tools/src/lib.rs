@@ -17,6 +17,7 @@ pub mod keygen;
 pub mod keys;
 pub mod object;
 pub mod pack;
+pub mod page;
 pub mod receipt;
 pub mod replay;
 pub mod report;

@@ -14,6 +14,7 @@ pub mod judges;
 pub mod notes;
 pub mod quiet;
 pub mod resolve;
+pub mod scratch;
 pub mod snapshot;
 pub mod source;
 

@@ -49,6 +49,12 @@ pub struct Resolver {
 }
 
 impl Resolver {
+    /// Begins within the log, behind a membership that names more than one voter, or not.
+    #[must_use]
+    pub fn within(group: bool) -> Resolver {
+        Resolver { group, ..Resolver::default() }
+    }
+
     /// Takes the next frame; `committed` is what its batch knew to be committed.
     ///
     /// # Errors
@@ -121,14 +127,18 @@ fn names_a_group(payload: &[u8]) -> Option<bool> {
     // Only memberships are decoded: their tag is the third, and they are short and rare.
     match payload.first()? {
         2 => match Record::decode(payload).ok()?.payload {
-            Payload::Membership(bytes) => Some(
-                bytes.first().is_some_and(|first| first & 0x7f != 1)
-                    || bytes.get(1).is_some_and(|count| *count != 1),
-            ),
+            Payload::Membership(bytes) => Some(is_group(&bytes)),
             _ => None,
         },
         _ => None,
     }
+}
+
+/// Whether the bytes of a membership name more than one voter.
+#[must_use]
+pub fn is_group(membership: &[u8]) -> bool {
+    membership.first().is_some_and(|first| first & 0x7f != 1)
+        || membership.get(1).is_some_and(|count| *count != 1)
 }
 
 #[cfg(test)]

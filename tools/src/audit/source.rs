@@ -6,17 +6,47 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use engine::ledger::Table;
 use engine::log::Lsn;
 use segments::{
     CheckError, Damage, Footer, Log, OpenError, Options, Recovery, Scan, ScanError, check_sealed_with,
     segment_name,
 };
 
+use super::fold::{Fold, Watch};
 use super::notes::Notes;
 use super::quiet::QuietDisk;
 use super::resolve::{Each, Resolver, Tail};
 use super::{Place, Wrong};
-use crate::report::Fault;
+use crate::report::{Exit, Fault};
+use crate::ui::{Ui, Unit};
+
+/// Where a reading of the log begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// Number of the segment.
+    pub segment: u64,
+    /// Whether more than one node voted before that.
+    pub group: bool,
+}
+
+impl Begin {
+    /// With the first record.
+    pub const FIRST: Begin = Begin { segment: 1, group: false };
+}
+
+/// What a segment says that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its number.
+    pub number: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// The last record before it.
+    pub before: Lsn,
+    /// Its last record; `None` while it is not sealed.
+    pub last: Option<Lsn>,
+}
 
 /// Why a log is not sound, or cannot be looked at.
 #[derive(Debug)]
@@ -271,13 +301,82 @@ impl LogFiles {
         (end.expect("the end is the first piece of work"), checked)
     }
 
-    /// Every record that counts, in order; returns what is at the end.
+    /// Folds every record that counts, in order, and shows `what` is under way; returns what is at the end.
+    ///
+    /// # Errors
+    /// As [`LogFiles::records`]; what the fold finds comes back as [`Faulty::Wrong`].
+    pub fn fold<T: Table>(
+        &self,
+        what: &'static str,
+        from: Begin,
+        ui: Ui,
+        fold: &mut Fold<'_, T>,
+        watch: &mut dyn Watch,
+    ) -> Result<Tail, Faulty> {
+        let mut at = self.starts[from.segment as usize - 1];
+        let mut progress = ui.progress(what, self.bytes() - at, Unit::Bytes);
+        let tail = self.records(from, &mut |lsn, place, payload| {
+            let read = self.read_up_to(place);
+            progress.add(read.saturating_sub(at));
+            at = at.max(read);
+            fold.push(lsn, place, payload, watch)
+        });
+        let tail = tail.and_then(|tail| fold.finish(watch).map(|()| tail).map_err(Faulty::Wrong));
+        progress.finish();
+        tail
+    }
+
+    /// Where to begin so that every record after `after` is read: in the last sealed segment that begins at or before it.
+    /// `group`: whether more than one node voted there.
+    ///
+    /// # Errors
+    /// [`Faulty`].
+    pub fn from(&self, after: Lsn, group: bool) -> Result<Begin, Faulty> {
+        let mut segment = self.scan.sealed().max(1);
+        while segment > 1 && self.span(segment)?.before > after {
+            segment -= 1;
+        }
+        Ok(Begin { segment, group })
+    }
+
+    /// What the header and the footer of a segment say that it holds.
+    ///
+    /// # Errors
+    /// [`Faulty`].
+    pub fn span(&self, number: u64) -> Result<Span, Faulty> {
+        let start = |number: u64| self.starts[number as usize];
+        let bytes = start(number) - start(number - 1);
+        if number > self.scan.sealed() {
+            let before =
+                if number == 1 { Lsn::ZERO } else { self.span(number - 1)?.last.unwrap_or(Lsn::ZERO) };
+            return Ok(Span { number, bytes, before, last: None });
+        }
+        let read = segments::seed::read_sealed(&self.dir, number);
+        let (header, footer) = read.map_err(|error| {
+            Faulty::Unusable(Fault::read(&self.dir.join(segment_name(number)), error).exit(Exit::Tampered))
+        })?;
+        Ok(Span { number, bytes, before: header.tip, last: Some(footer.last) })
+    }
+
+    /// Every record that counts, in order, from some place on; returns what is at the end.
     ///
     /// # Errors
     /// [`Faulty`]; what `each` says comes back as [`Faulty::Wrong`].
-    pub fn records(&self, each: &mut Each<'_>) -> Result<Tail, Faulty> {
-        let mut resolver = Resolver::default();
-        for number in 1..=self.segments() {
+    pub fn records(&self, from: Begin, each: &mut Each<'_>) -> Result<Tail, Faulty> {
+        self.resolve(from, self.segments(), each)?.finish(each).map_err(Faulty::Wrong)
+    }
+
+    /// Every record up to and with a segment of which that segment's end knows that it counts.
+    ///
+    /// # Errors
+    /// As [`LogFiles::records`].
+    pub fn records_of(&self, from: Begin, last: u64, each: &mut Each<'_>) -> Result<(), Faulty> {
+        self.resolve(from, last, each).map(drop)
+    }
+
+    fn resolve(&self, from: Begin, last: u64, each: &mut Each<'_>) -> Result<Resolver, Faulty> {
+        let mut resolver = Resolver::within(from.group);
+        for number in from.segment..=last {
             let result = self.scan.frames(number, &mut |scanned| {
                 let place = Place { segment: scanned.segment, offset: scanned.offset };
                 resolver.frame(&scanned.frame, place, scanned.committed, each)
@@ -288,6 +387,6 @@ impl LogFiles {
                 Err(ScanError::Each(wrong)) => return Err(Faulty::Wrong(wrong)),
             }
         }
-        resolver.finish(each).map_err(Faulty::Wrong)
+        Ok(resolver)
     }
 }

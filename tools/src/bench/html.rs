@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 
 use super::load::Outcome;
+use crate::page::escape;
 use crate::ui::{bytes, thousands};
 
 const WIDTH: f64 = 900.0;
@@ -70,10 +71,6 @@ pub fn nanos(value: u64) -> String {
         v if v < 1e9 => format!("{:.2} ms", v / 1e6),
         v => format!("{:.2} s", v / 1e9),
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 fn open_svg(label: &str, out: &mut String) {

@@ -26,17 +26,7 @@ fn restored(root: &Path, to: &str, node: u64, member: bool) -> Result<Report, Fa
 }
 
 fn replayed(dir: &Path) -> serde_json::Value {
-    let args = replay::Args {
-        dir: Some(dir.to_owned()),
-        log_dir: None,
-        check: false,
-        from_snapshot: None,
-        live: None,
-        kek: None,
-        threads: None,
-        scratch: None,
-    };
-    let report = replay::run(&args, Ui::quiet()).unwrap();
+    let report = replay::run(&replay::Args::of(dir), Ui::quiet()).unwrap();
     assert_eq!(report.exit, Exit::Ok, "{:?}", report.checks);
     report.data
 }

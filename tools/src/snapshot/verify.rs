@@ -48,14 +48,10 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     }
     let again = replay::run(
         &replay::Args {
-            dir: Some(dir.to_owned()),
-            log_dir: None,
-            check: false,
-            from_snapshot: None,
-            live: None,
             kek: args.kek.clone(),
             threads: args.threads,
             scratch: args.scratch.clone(),
+            ..replay::Args::of(dir)
         },
         ui,
     )?;

@@ -9,8 +9,9 @@ use engine::tree::tiles::{Kind, Tile};
 use serde_json::json;
 
 use super::evidence::Evidence;
-use super::verify::{self, Scratch};
+use super::verify;
 use crate::audit::home::{Home, HomeArgs};
+use crate::audit::scratch::Scratch;
 use crate::pack::Pack;
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::Ui;
@@ -103,7 +104,7 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         }
         Some(path) => path.clone(),
         None => {
-            scratch = Scratch::new(&std::env::temp_dir())?;
+            scratch = Scratch::new(None)?;
             scratch.0.join("copy")
         }
     };

@@ -17,12 +17,8 @@ mod args;
 mod leaves;
 mod pack;
 
-use std::path::PathBuf;
-
 use engine::checkpoint::Verifier;
-use engine::ledger::Ledger;
 use engine::log::Lsn;
-use segments::runs::{DiskTable, TableOptions};
 use serde_json::{Value, json};
 
 use super::compare::{Broken, Compare, Worm};
@@ -31,7 +27,8 @@ use crate::audit::fold::{Counts, Fold};
 use crate::audit::home::{Home, Kek, read_checkpoint};
 use crate::audit::judges::Source;
 use crate::audit::notes::Notes;
-use crate::audit::source::{Bytes, Faulty, LogFiles};
+use crate::audit::scratch::Scratch;
+use crate::audit::source::{Begin, Bytes, Faulty, LogFiles};
 use crate::pack::Pack;
 use crate::pack::summary::{Ask, Summary};
 use crate::report::{Exit, Fault, Report, State};
@@ -198,30 +195,9 @@ impl Run<'_> {
         }
         let kek = self.args.kek.as_deref().map(Kek::read).transpose()?;
         let source = kek.as_ref().map_or(Source::Attested, |kek| Source::Secrets(kek));
-        let scratch = match &self.args.scratch {
-            Some(folder) => Scratch::new(folder)?,
-            None => Scratch::new(&std::env::temp_dir())?,
-        };
-        let table = DiskTable::open(&scratch.0, &TableOptions::new(0)).map_err(|error| {
-            Fault::new(
-                "cannot build the index",
-                scratch.0.display(),
-                error,
-                "give --scratch DIR with room for it",
-            )
-        })?;
-        let mut fold = Fold::new(Ledger::new(log.region(), table), &source, self.threads);
-        let mut progress = self.ui.progress("records", log.bytes(), Unit::Bytes);
-        let mut at = 0;
-        let result = log
-            .records(&mut |lsn, place, payload| {
-                let read = log.read_up_to(place);
-                progress.add(u64::saturating_sub(read, at));
-                at = at.max(read);
-                fold.push(lsn, place, payload, &mut compare)
-            })
-            .and_then(|tail| fold.finish(&mut compare).map(|()| tail).map_err(Faulty::Wrong));
-        progress.finish();
+        let scratch = Scratch::new(self.args.scratch.as_deref())?;
+        let mut fold = Fold::new(scratch.ledger(log.region())?, &source, self.threads);
+        let result = log.fold("records", Begin::FIRST, self.ui, &mut fold, &mut compare);
         let counts = fold.counts();
         compare.finish(counts.uncovered_events).map_err(|error| Fault::read(&worm, error))?;
         let applied = fold.ledger().applied();
@@ -442,28 +418,6 @@ fn broken_text(broken: &Broken, leaves: u64) -> String {
             broken.claimed
         ),
         None => format!("it is over {} entries, the log holds {}", thousands(broken.size), thousands(leaves)),
-    }
-}
-
-/// A folder of our own that goes when we do.
-pub struct Scratch(pub PathBuf);
-
-impl Scratch {
-    /// Makes one in `parent`.
-    ///
-    /// # Errors
-    /// The file system refuses.
-    pub fn new(parent: &std::path::Path) -> Result<Scratch, Fault> {
-        let random = crate::keys::random32()?;
-        let path = parent.join(format!("flk-{}", engine::codec::hex(&random[..8])));
-        std::fs::create_dir(&path).map_err(|error| Fault::write(&path, error))?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -5,16 +5,9 @@ use std::fmt::Write as _;
 
 use super::{CONTROLS, Paper, standing};
 use crate::pack::summary::Summary;
-use crate::report::{Exit, State};
+use crate::page::{self, escape};
 use crate::ui::{bytes, thousands};
 use crate::worm::when;
-
-const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#1b1b1b}\
-h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse;width:100%}\
-td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ddd;vertical-align:top;overflow-wrap:anywhere}\
-td.n{text-align:right;white-space:nowrap}.v{padding:.8rem 1rem;border-left:.5rem solid #2a7d2a;background:#eef7ee}\
-.v.bad{border-color:#b00020;background:#fbecee}.FAIL{color:#b00020;font-weight:700}.warn{color:#8a5a00;font-weight:700}\
-.ok{color:#2a7d2a;font-weight:700}svg{width:100%;height:auto}small{color:#555}";
 
 /// Lanes of a bucket: name and colour.
 const LANES: [(&str, &str); 4] = [
@@ -24,38 +17,12 @@ const LANES: [(&str, &str); 4] = [
     ("other entries", "#5b6b8c"),
 ];
 
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
 /// The page.
-pub(super) fn page(paper: &Paper<'_>) -> String {
+pub(super) fn render(paper: &Paper<'_>) -> String {
     let report = paper.report;
     let head = &report.data["checkpoint"];
-    let origin = escape(head["origin"].as_str().unwrap_or("a log"));
-    let mut out = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"Content-Security-Policy\" \
-         content=\"default-src 'none'; style-src 'unsafe-inline'\"><title>worm verify: {origin}</title><style>{STYLE}</style></head>\
-         <body><h1>{origin}</h1>"
-    );
-    let good = report.exit == Exit::Ok;
-    let class = if good { "v" } else { "v bad" };
-    let _ = write!(
-        out,
-        "<p class=\"{class}\"><b>{}</b> (exit {})</p>",
-        escape(&report.verdict),
-        report.exit as u8
-    );
+    let origin = head["origin"].as_str().unwrap_or("a log");
+    let mut out = page::begin(&format!("worm verify: {origin}"), origin, report);
     if let (Some(size), Some(root)) = (head["size"].as_u64(), head["root"].as_str()) {
         let _ = write!(
             out,
@@ -66,22 +33,12 @@ pub(super) fn page(paper: &Paper<'_>) -> String {
     }
     let _ = write!(
         out,
-        "<p><small>{} on {}, by worm {}.</small></p><h2>What was looked at</h2><table>",
+        "<p><small>{} on {}, by worm {}.</small></p>",
         escape(&paper.subject.display().to_string()),
         paper.made.strftime("%Y-%m-%dT%H:%M:%SZ"),
         env!("CARGO_PKG_VERSION")
     );
-    for check in &report.checks {
-        let word = if check.state == State::Skipped { "not looked at" } else { check.state.word() };
-        let _ = write!(
-            out,
-            "<tr><td>{}</td><td class=\"{}\">{word}</td><td>{}</td></tr>",
-            escape(check.name.trim()),
-            check.state.word(),
-            escape(&check.detail)
-        );
-    }
-    out.push_str("</table>");
+    page::checks(report, &mut out);
     if let Some(summary) = paper.summary.filter(|summary| summary.entries > 0) {
         charts(summary, &mut out);
     }
@@ -96,7 +53,8 @@ pub(super) fn page(paper: &Paper<'_>) -> String {
             control.also
         );
     }
-    out.push_str("</table></body></html>\n");
+    out.push_str("</table>");
+    out.push_str(page::END);
     out
 }
 

@@ -118,7 +118,7 @@ pub fn write(
             _ if name.ends_with(".oscal") || name.ends_with(".oscal.json") => {
                 pretty(&oscal::document(&paper))
             }
-            "html" => html::page(&paper).into_bytes(),
+            "html" => html::render(&paper).into_bytes(),
             "json" => paper.json().into_bytes(),
             "csv" => paper.csv(path)?,
             _ => {

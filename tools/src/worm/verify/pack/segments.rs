@@ -89,28 +89,11 @@ impl Stages<'_> {
         }
         let kek = self.args.kek.as_deref().map(Kek::read).transpose()?;
         let source = kek.as_ref().map_or(Source::Attested, |kek| Source::Secrets(kek));
-        let scratch = match &self.args.scratch {
-            Some(folder) => Scratch::new(folder)?,
-            None => Scratch::new(&std::env::temp_dir())?,
-        };
-        let table = DiskTable::open(&scratch.0, &TableOptions::new(0)).map_err(|error| {
-            let next = "give --scratch DIR with room for it";
-            Fault::new("cannot build the index", scratch.0.display(), error, next)
-        })?;
+        let scratch = Scratch::new(self.args.scratch.as_deref())?;
         let tiles = Checked::new(plan.size, Folder(self.pack.dir().to_owned()));
         let mut against = Against { tiles, plan, compared: 0, leaves: 0 };
-        let mut fold = Fold::new(Ledger::new(log.region(), table), &source, self.threads);
-        let mut progress = self.ui.progress("records", log.bytes(), Unit::Bytes);
-        let mut at = 0;
-        let result = log
-            .records(&mut |lsn, place, payload| {
-                let read = log.read_up_to(place);
-                progress.add(u64::saturating_sub(read, at));
-                at = at.max(read);
-                fold.push(lsn, place, payload, &mut against)
-            })
-            .and_then(|_| fold.finish(&mut against).map_err(Faulty::Wrong));
-        progress.finish();
+        let mut fold = Fold::new(scratch.ledger(log.region())?, &source, self.threads);
+        let result = log.fold("records", Begin::FIRST, self.ui, &mut fold, &mut against);
         if let Err(faulty) = result {
             return said(faulty);
         }

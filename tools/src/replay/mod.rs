@@ -1,25 +1,27 @@
 //! `flk replay`: computes a node's state again from its log, from nothing or from a snapshot, and compares it with
 //! everything that claims to know it: each `Attested` and `Checkpoint` in the log, and the node while it runs.
 
+mod live;
+mod plan;
+
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use engine::checkpoint::Signed;
-use engine::ledger::Ledger;
 use engine::log::{Digest, Lsn};
-use segments::runs::{DiskTable, TableOptions};
 use serde_json::json;
 
 use crate::audit::Wrong;
 use crate::audit::fold::{Appended, Fold, Watch};
 use crate::audit::home::{Home, HomeArgs, Kek};
 use crate::audit::judges::Source;
+use crate::audit::scratch::Scratch;
 use crate::audit::snapshot;
 use crate::audit::source::{Faulty, LogFiles};
-use crate::http::Client;
 use crate::report::{Exit, Fault, Report, State};
-use crate::ui::{Ui, Unit, bytes, thousands};
-use crate::worm::verify::Scratch;
+use crate::ui::{Ui, bytes, thousands};
+use live::{Live, ask, check_live};
+use plan::Plan;
 
 /// Computes a node's state again from its log and compares
 ///
@@ -45,6 +47,12 @@ pub struct Args {
     /// Check HMAC signatures, too, with the node's key-encryption key; otherwise their results come from the log
     #[arg(long, value_name = "FILE")]
     pub kek: Option<PathBuf>,
+    /// Say what would be read, from where on and for how long, and compare nothing
+    #[arg(long, requires = "dir", conflicts_with = "check")]
+    pub plan: bool,
+    /// Write the plan, and what came of it, as one page that loads nothing
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    pub out: Option<PathBuf>,
     /// Threads [default: one for each core]
     #[arg(long)]
     pub threads: Option<usize>,
@@ -53,20 +61,23 @@ pub struct Args {
     pub scratch: Option<PathBuf>,
 }
 
-/// What a running node says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Live {
-    lsn: Lsn,
-    digest: Digest,
-}
-
-/// What a running node says of what was attested.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Said {
-    /// Its ledger agrees with everything it compared.
-    agrees: bool,
-    /// In its own words.
-    words: String,
+impl Args {
+    /// A replay of a directory from nothing, as the command line without options has it.
+    #[must_use]
+    pub fn of(dir: &Path) -> Args {
+        Args {
+            dir: Some(dir.to_owned()),
+            log_dir: None,
+            check: false,
+            from_snapshot: None,
+            live: None,
+            kek: None,
+            plan: false,
+            out: None,
+            threads: None,
+            scratch: None,
+        }
+    }
 }
 
 /// Waits for the record the live node spoke about.
@@ -108,6 +119,16 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
             )),
         };
     };
+    let mut plan = None;
+    let report = replay(args, dir, ui, &mut plan)?;
+    if let (Some(path), Some(plan)) = (&args.out, &plan) {
+        plan::write(path, dir, plan, &report)?;
+    }
+    Ok(report)
+}
+
+/// Replays a directory; `planned` is what it was going to read, as far as that could be found out.
+fn replay(args: &Args, dir: &Path, ui: Ui, planned: &mut Option<Plan>) -> Result<Report, Fault> {
     let home = Home::open(&HomeArgs { log_dir: args.log_dir.clone(), ..HomeArgs::of(dir) })?;
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
@@ -124,26 +145,29 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     if let Err(faulty) = log.check_end() {
         return ended(report, Err(faulty), args);
     }
-    let scratch = Scratch::new(&args.scratch.clone().unwrap_or_else(std::env::temp_dir))?;
-    let ledger = match &args.from_snapshot {
+    let found = args.from_snapshot.as_deref().map(snapshot::read).transpose()?;
+    let chosen = args.from_snapshot.as_deref().zip(found.as_ref());
+    let plan = match Plan::new(&log, &home, chosen) {
+        Ok(plan) => planned.insert(plan),
+        Err(faulty) => return ended(report, Err(faulty), args),
+    };
+    let scratch = Scratch::new(args.scratch.as_deref())?;
+    let ledger = match chosen {
         None => {
-            let table = DiskTable::open(&scratch.0, &TableOptions::new(0)).map_err(|error| {
-                Fault::new(
-                    "cannot build the index",
-                    scratch.0.display(),
-                    error,
-                    "give --scratch DIR with room for it",
-                )
-            })?;
             report.check("start", State::Ok, "from nothing");
-            Ledger::new(log.region(), table)
+            scratch.ledger(log.region())?
         }
-        Some(path) => {
-            let ledger = snapshot::restore(path, &home, &scratch.0)?;
+        Some((path, found)) => {
+            let ledger = snapshot::restore(found, path, &home, &scratch.0)?;
             report.check("start", State::Ok, format!("from the snapshot at record {}", ledger.applied()));
             ledger
         }
     };
+    if args.plan {
+        let sample = plan.sample(&log, ledger, &source, threads);
+        plan.report(sample, live.is_some(), &mut report);
+        return Ok(report);
+    }
     let first = ledger.applied();
     let started = Instant::now();
     let mut meet = Meet { live, computed: None };
@@ -151,17 +175,7 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         meet.computed = Some(ledger.digest());
     }
     let mut fold = Fold::new(ledger, &source, threads);
-    let mut progress = ui.progress("replay", log.bytes(), Unit::Bytes);
-    let mut at = 0;
-    let result = log
-        .records(&mut |lsn, place, payload| {
-            let read = log.read_up_to(place);
-            progress.add(u64::saturating_sub(read, at));
-            at = at.max(read);
-            fold.push(lsn, place, payload, &mut meet)
-        })
-        .and_then(|tail| fold.finish(&mut meet).map(|()| tail).map_err(Faulty::Wrong));
-    progress.finish();
+    let result = log.fold("replay", plan.start.begin, ui, &mut fold, &mut meet);
     let took = started.elapsed();
     let (counts, applied, digest) = (fold.counts(), fold.ledger().applied(), fold.ledger().digest());
     report.data = json!({
@@ -270,66 +284,6 @@ fn compare(report: &mut Report, meet: &Meet, applied: Lsn) {
     report.data["live"] = json!({"lsn": live.lsn.0, "digest": live.digest.to_string(), "equal": meet.computed.map(|computed| computed == live.digest)});
 }
 
-/// The digest a running node has, and after which record: from the line of its ledger in `/readyz?verbose`.
-fn ask(url: &str) -> Result<Live, Fault> {
-    let fault = |why: String| {
-        Fault::new("cannot compare with the running node", url, why, "is it running? curl URL/readyz?verbose")
-    };
-    let mut client = Client::new(url, Duration::from_secs(10))?;
-    let answer = client.get("/readyz?verbose").map_err(|error| fault(error.to_string()))?;
-    let text = String::from_utf8_lossy(&answer.body).into_owned();
-    parse_live(&text).ok_or_else(|| fault("it does not say its ledger's digest".into()))
-}
-
-/// What a running node says of the digests in its log: nothing is computed here.
-fn check_live(url: &str) -> Result<Report, Fault> {
-    let fault = |why: String| {
-        Fault::new("cannot ask the running node", url, why, "is it running? curl URL/readyz?verbose")
-    };
-    let mut client = Client::new(url, Duration::from_secs(10))?;
-    let answer = client.get("/readyz?verbose").map_err(|error| fault(error.to_string()))?;
-    let page = String::from_utf8_lossy(&answer.body).into_owned();
-    let said = parse_said(&page).ok_or_else(|| fault("it does not say what it agrees with".into()))?;
-    let mut report = Report::new("flk replay");
-    let compared = !said.words.starts_with("nothing");
-    report.exit = match (said.agrees, compared) {
-        (true, true) => Exit::Ok,
-        (true, false) => Exit::Missing,
-        (false, _) => Exit::Tampered,
-    };
-    report.check(
-        "attested",
-        if report.exit == Exit::Ok { State::Ok } else { State::Fail },
-        said.words.clone(),
-    );
-    report.data = json!({"url": url, "agrees": said.agrees && compared, "said": said.words,
-        "live": parse_live(&page).map(|live| json!({"lsn": live.lsn.0, "digest": live.digest.to_string()}))});
-    report.verdict = match report.exit {
-        Exit::Ok => "the running node agrees with all it was told".into(),
-        Exit::Missing => "the running node has compared nothing yet: ask again, or name its directory".into(),
-        _ => "DIFFERENT: the running node has halted; next: flk divergence URL and the URL of another node"
-            .into(),
-    };
-    Ok(report)
-}
-
-/// The line of `/readyz?verbose` that tells how far a node agrees.
-fn parse_said(text: &str) -> Option<Said> {
-    let line = text.lines().find(|line| line.get(4..).is_some_and(|rest| rest.starts_with("attested: ")))?;
-    Some(Said { agrees: line.starts_with("[+]"), words: line.get("[+] attested: ".len()..)?.to_owned() })
-}
-
-fn parse_live(text: &str) -> Option<Live> {
-    let line = text
-        .lines()
-        .find(|line| line.get(3..).is_some_and(|rest| rest.trim_start().starts_with("ledger:")))?;
-    let mut words = line.split_whitespace();
-    let mut after = |word: &str| words.by_ref().skip_while(|have| *have != word).nth(1).map(str::to_owned);
-    let lsn = after("applied")?.parse().ok()?;
-    let digest = Digest::from_hex(after("digest")?.trim_end_matches(','))?;
-    Some(Live { lsn: Lsn(lsn), digest })
-}
-
 fn ended(mut report: Report, result: Result<(), Faulty>, args: &Args) -> Result<Report, Fault> {
     match result {
         Ok(()) => {}
@@ -373,26 +327,13 @@ mod tests {
     use super::*;
     use crate::world::World;
 
-    fn args(dir: &Path) -> Args {
-        Args {
-            dir: Some(dir.to_owned()),
-            log_dir: None,
-            check: false,
-            from_snapshot: None,
-            live: None,
-            kek: None,
-            threads: None,
-            scratch: None,
-        }
-    }
-
     #[test]
     fn a_replay_gives_the_state_that_was() {
         let world = World::busy(100);
         let folder = tempfile::tempdir().unwrap();
         world.write(folder.path());
         for kek in [None, Some(world.kek())] {
-            let report = run(&Args { kek, ..args(folder.path()) }, Ui::quiet()).unwrap();
+            let report = run(&Args { kek, ..Args::of(folder.path()) }, Ui::quiet()).unwrap();
             assert_eq!(report.exit, Exit::Ok, "{:?}", report.checks);
             assert_eq!(report.data["digest"], world.ledger.digest().to_string().as_str());
         }
@@ -409,7 +350,7 @@ mod tests {
         world.attest();
         let folder = tempfile::tempdir().unwrap();
         world.write(folder.path());
-        let report = run(&args(folder.path()), Ui::quiet()).unwrap();
+        let report = run(&Args::of(folder.path()), Ui::quiet()).unwrap();
         assert_eq!(report.exit, Exit::Tampered);
         assert_eq!(report.data["first_difference"]["projection"], "ledger");
         assert_eq!(report.data["first_difference"]["lsn"].as_u64(), Some(upto.0 + 1));
@@ -420,35 +361,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let world = World::busy(20);
         world.write(folder.path());
-        let check = |dir: &Path| run(&Args { check: true, ..args(dir) }, Ui::quiet()).unwrap();
+        let check = |dir: &Path| run(&Args { check: true, ..Args::of(dir) }, Ui::quiet()).unwrap();
         assert_eq!(check(folder.path()).exit, Exit::Ok);
         let folder = tempfile::tempdir().unwrap();
         let mut world = World::new();
         world.submit(3);
         world.write_log(folder.path());
         let kek = Some(world.kek());
-        let unattested = Args { kek, ..args(folder.path()) };
+        let unattested = Args { kek, ..Args::of(folder.path()) };
         assert_eq!(run(&unattested, Ui::quiet()).unwrap().exit, Exit::Ok);
         let report = run(&Args { check: true, ..unattested }, Ui::quiet()).unwrap();
         assert_eq!(report.exit, Exit::Missing, "{:?}", report.checks);
-    }
-
-    #[test]
-    fn what_a_node_says_of_itself_is_read() {
-        let page = "[+] ledger: applied 7 digest ab\n[-] attested: record 9 attests otherwise: index differs\nnot ready\n";
-        let words = "record 9 attests otherwise: index differs".to_owned();
-        assert_eq!(parse_said(page), Some(Said { agrees: false, words }));
-        assert_eq!(parse_said("[+] ledger: applied 7\n"), None);
-    }
-
-    #[test]
-    fn the_live_line_is_read_in_both_states() {
-        let digest = "ab".repeat(32);
-        let text =
-            format!("[+] log: durable 7 committed 7 on posix\n[+] ledger: applied 7 digest {digest}\nok\n");
-        let live = parse_live(&text).unwrap();
-        assert_eq!((live.lsn, live.digest.to_string()), (Lsn(7), digest));
-        assert_eq!(parse_live("[+] ledger: follows the log\nok\n"), None);
-        assert_eq!(parse_live(""), None);
     }
 }
