@@ -233,6 +233,7 @@ fn a_replay_from_a_snapshot_ends_where_the_running_node_is() {
     );
     let start = short["checks"][0]["detail"].as_str().unwrap_or_default().to_owned();
     assert!(start.starts_with("from the snapshot at record "), "{start}");
+    planned(data, &snapshot, full["data"]["digest"].as_str().expect("a digest"));
     let mut bytes = std::fs::read(&snapshot).expect("the snapshot");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -243,6 +244,29 @@ fn a_replay_from_a_snapshot_ends_where_the_running_node_is() {
     // Signatures are checked again with the node's key; without it their results come from the log.
     let said = tools::flk(&["replay", text(data), "--kek", text(&data.join("keys/kek"))]);
     assert_eq!(said.code, Some(0), "{}", said.all());
+}
+
+/// A plan says what would be read and compares nothing; done with `--out`, the page holds plan and findings.
+fn planned(data: &Path, snapshot: &Path, digest: &str) {
+    let page = data.join("plan.html");
+    let plan = tools::flk(&["replay", text(data), "--plan", "--json"]);
+    assert_eq!(plan.code, Some(0), "{}", plan.all());
+    let plan = json(&plan);
+    let said = &plan["data"]["plan"];
+    let segments = said["segments"].as_array().expect("the segments");
+    let bytes: u64 = segments.iter().map(|segment| segment["bytes"].as_u64().expect("bytes")).sum();
+    assert_eq!((said["start"]["after"].as_u64(), said["start"]["bytes"].as_u64()), (Some(0), Some(bytes)));
+    assert_eq!(said["instead"][0]["snapshot"].as_str(), Some(text(snapshot)), "{plan}");
+    assert!(said["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{plan}");
+    assert!(plan["data"]["digest"].is_null() && plan["verdict"].as_str().unwrap().contains("a plan only"));
+    let done = tools::flk(&["replay", text(data), "--from-snapshot", text(snapshot), "--out", text(&page)]);
+    assert_eq!(done.code, Some(0), "{}", done.all());
+    let page = std::fs::read_to_string(page).expect("the page");
+    for part in [digest, "identical", "default-src 'none'", "segment 1:", text(snapshot)] {
+        assert!(page.contains(part), "{part} is not on {page}");
+    }
+    let both = tools::flk(&["replay", text(data), "--plan", "--check"]);
+    assert!(both.code == Some(1) && both.err.contains("--plan"), "{}", both.all());
 }
 
 #[test]

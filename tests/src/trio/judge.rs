@@ -43,6 +43,9 @@ fn has_converged(world: &World) -> bool {
 fn converge(world: &World) -> bool {
     let done = || has_converged(world) || world.is_broken();
     rt::run(rt::now() + CONVERGES_WITHIN * MS, done);
+    if !done() && rot::tell_those_who_wait(world) {
+        rt::run(rt::now() + CONVERGES_WITHIN * MS, done);
+    }
     let standing: Vec<_> = world
         .names()
         .into_iter()

@@ -53,11 +53,13 @@ pub async fn live(world: World, name: u64, owner: Owner) {
     config.me = world.member(name);
     config.join = join;
     // `cluster.join`: every node but the founder was told of the founder.
-    // One whose log names nobody any more, because its first file is gone, is told by its operator.
-    let first = if name == 1 { 2 } else { 1 };
-    if name != 1 || world.node(name, |node| node.told) {
-        config.seeds = vec![Peer { node: first, address: format!("node-{first}:1"), incarnation: 0 }];
+    // One whose log names nobody any more, or only nodes that are gone, is told by its operator.
+    let mut seeds = world.node(name, |node| node.told.clone());
+    if seeds.is_empty() && name != 1 {
+        seeds.push(1);
     }
+    let peer = |node: u64| Peer { node, address: format!("node-{node}:1"), incarnation: 0 };
+    config.seeds = seeds.into_iter().filter(|node| *node != name).map(peer).collect();
     config.transport = Arc::new(Net { world: world.clone(), node: name, incarnation });
     let hosted = world.clone();
     let opened = Group::<SimRt>::open_on(config, device.attach(), replica, |mut actor| {
@@ -85,9 +87,13 @@ pub async fn live(world: World, name: u64, owner: Owner) {
             let corrupt =
                 matches!(error, segments::OpenError::Corrupt(_) | segments::OpenError::MissingSegment { .. });
             let missing = matches!(error, segments::OpenError::MissingSegment { .. });
-            let told = missing && world.node(name, |node| std::mem::replace(&mut node.told, true));
-            if corrupt && (!missing || told) {
+            let first = matches!(&error, segments::OpenError::Corrupt(damage) if damage.segment == 1);
+            let hurt = missing || first && world.state().rotten.contains(&name);
+            let told = world.node(name, |node| !node.told.is_empty());
+            if corrupt && (!hurt || told) {
                 world.violation(format!("S1: the log of node {name} does not open: {error}"));
+            } else if corrupt {
+                rot::tell(&world, name);
             }
         }
         Err(error) => tracing::warn!(node = name, %error, "it does not open"),

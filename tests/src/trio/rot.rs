@@ -200,6 +200,27 @@ pub fn scrub(world: &World) {
     }
 }
 
+/// An operator names the members to a node that is in repair and knows none of them.
+pub fn tell(world: &World, name: u64) {
+    let truth = world.truth();
+    let voters = truth.voters(truth.last());
+    let told: Vec<u64> = voters.iter().flatten().copied().collect();
+    drop(truth);
+    world.node(name, |node| node.told = told);
+}
+
+/// Does so with all that still wait when everything is healed, and starts them again. Whether there were any.
+pub fn tell_those_who_wait(world: &World) -> bool {
+    let mut waiting = rotten(world);
+    waiting.retain(|name| world.group(*name).is_none());
+    for name in &waiting {
+        tell(world, *name);
+        world.end(*name, None);
+        world.boot(*name);
+    }
+    !waiting.is_empty()
+}
+
 /// Before a node opens its log: what a wrong repair makes of it.
 pub fn before_life(world: &World, name: u64) {
     if world.state().rotten.contains(&name) {

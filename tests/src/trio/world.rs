@@ -65,8 +65,8 @@ pub struct Node {
     pub diverged: bool,
     /// It dies after its next answer to a peer; after its next snapshot.
     pub dies_after: (bool, bool),
-    /// Its operator has told it whom to ask.
-    pub told: bool,
+    /// Whom its operator has told it to ask.
+    pub told: Vec<u64>,
     /// So many of its next promises are held against a disk that was rotten when this life began.
     pub suspect: u64,
     sealed: Sealed,
@@ -186,7 +186,7 @@ impl World {
             strike: false,
             diverged: false,
             dies_after: (false, false),
-            told: false,
+            told: Vec::new(),
             suspect: 0,
             sealed: Sealed::default(),
         };
