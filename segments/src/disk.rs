@@ -8,7 +8,6 @@
 //! buffers the disk itself owns, so that no buffer can be freed while a kernel still reads it.
 
 use std::io;
-use std::ops::Deref;
 
 /// A file opened by a [`Disk`], valid until closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,13 +37,29 @@ pub enum Map {
     Held(Vec<u8>),
 }
 
-impl Deref for Map {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
+impl Map {
+    /// A stretch of it, fetched from the device where memory does not hold it yet. What the device does not give, or
+    /// what the file lost since it was mapped, is an error here; touched unfetched it would be the end of the process.
+    /// Kernels before 5.14 cannot be asked, and there it is.
+    ///
+    /// # Errors
+    /// The device's, or `UnexpectedEof` for what lies outside.
+    pub fn read(&self, offset: u64, length: usize) -> io::Result<&[u8]> {
+        let outside = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let from = usize::try_from(offset).map_err(|_| outside())?;
+        let range = from..from.checked_add(length).ok_or_else(outside)?;
         match self {
-            Map::Mapped(map) => map,
-            Map::Held(bytes) => bytes,
+            Map::Held(bytes) => bytes.get(range).ok_or_else(outside),
+            Map::Mapped(map) => {
+                let bytes = map.get(range).ok_or_else(outside)?;
+                match map.advise_range(memmap2::Advice::PopulateRead, from, length) {
+                    Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+                        Err(io::Error::other("the device does not give these bytes, or the file was cut"))
+                    }
+                    Err(error) if error.raw_os_error() != Some(libc::EINVAL) => Err(error),
+                    _ => Ok(bytes),
+                }
+            }
         }
     }
 }

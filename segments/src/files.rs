@@ -245,8 +245,8 @@ impl Drop for Preparing {
 /// Maps a file that no process writes any more: a sealed segment.
 pub(crate) fn map_finished(path: &Path) -> io::Result<Map> {
     let file = File::open(path)?;
-    // SAFETY: a sealed segment never changes and its file is never cut (S5). An operator who cuts it under a
-    // running process kills that process with SIGBUS; docs/OPERATIONS.md says so.
+    // SAFETY: a sealed segment never changes (S5), and `Map::read` asks the kernel for its pages before anybody touches
+    // them, so that a bad sector or a file that was cut is an error.
     let map = unsafe { memmap2::Mmap::map(&file)? };
     Ok(Map::Mapped(map))
 }

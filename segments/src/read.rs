@@ -88,16 +88,16 @@ impl<D: Disk> Log<D> {
         let name = segment_name(segment);
         let index = &mut self.index;
         // A full segment still awaits its footer, and a map is for files that never change.
-        if segment <= self.manifest.sealed
-            && let Some(map) = self.disk.map(&name)?
-        {
-            let look = Look::new(segment, &mut &map[..], index)?;
-            return look.run(&map[..], next, each);
-        }
-        let file = self.disk.open(&name)?;
-        let mut source = from_disk(&mut self.disk, file, READ_AHEAD);
-        let looked = Look::new(segment, &mut source, index).and_then(|look| look.run(source, next, each));
-        self.disk.close(file);
+        let map = if segment <= self.manifest.sealed { self.disk.map(&name)? } else { None };
+        let looked = if let Some(map) = &map {
+            Look::new(segment, &mut &*map, index).and_then(|look| look.run(map, next, each))
+        } else {
+            let file = self.disk.open(&name)?;
+            let mut source = from_disk(&mut self.disk, file, READ_AHEAD);
+            let looked = Look::new(segment, &mut source, index).and_then(|look| look.run(source, next, each));
+            self.disk.close(file);
+            looked
+        };
         looked.map_err(|error| match error {
             // What a disk refuses to give is as damaged as what it gives wrongly.
             LogError::Disk(error) => {

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::buffer::BlockBuf;
-use crate::disk::{Disk, FileId};
+use crate::disk::{Disk, FileId, Map};
 
 /// Bytes read ahead from a file: what was read is still in the processor's cache when it is hashed and checked.
 pub(crate) const WINDOW: usize = 512 << 10;
@@ -19,6 +19,12 @@ impl Source for &[u8] {
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = from.checked_add(len).ok_or(io::ErrorKind::UnexpectedEof)?;
         self.get(from..end).ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
+}
+
+impl Source for &Map {
+    fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
+        self.read(offset, len)
     }
 }
 

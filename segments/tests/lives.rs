@@ -217,3 +217,46 @@ fn a_sealed_segment_is_checked_from_its_file_alone() {
     std::fs::write(&path, &whole[..whole.len() - 1]).expect("writes");
     assert!(segments::check_sealed(dir.path(), 1).is_err(), "one byte short");
 }
+
+/// A sealed segment is read through a map. What is not there any more is damage, and not the end of the process.
+#[test]
+fn a_sealed_segment_that_is_cut_under_a_reader_is_damaged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut log, ..) = open(dir.path(), Prefer::Posix);
+    let mut tip = 0;
+    while log.stats().sealed == 0 {
+        tip += 1;
+        assert!(tip < 1000, "it is never sealed");
+        log.append(Frame::entry(Lsn(tip), 1, &payload(tip))).expect("appends");
+        log.flush().expect("flushes");
+        log.set_committed(Lsn(tip));
+    }
+    let path = dir.path().join(segments::segment_name(1));
+    let whole = std::fs::read(&path).expect("reads");
+    for (cut_at, length) in [(0, 3 * BLOCK), (0, 0), (1, 3 * BLOCK), (7, 0)] {
+        let cut = || {
+            let file = std::fs::OpenOptions::new().write(true).open(&path).expect("opens");
+            file.set_len(length as u64).expect("cuts");
+        };
+        if cut_at == 0 {
+            cut();
+        }
+        let mut seen = 0;
+        let read = log.read(Lsn(1), &mut |frame| {
+            assert_eq!((frame.lsn, frame.payload), (Lsn(seen + 1), &payload(seen + 1)[..]));
+            seen += 1;
+            // The map is older than this.
+            if seen == cut_at {
+                cut();
+            }
+            true
+        });
+        match read {
+            Err(LogError::Corrupt(damage)) => assert_eq!(damage.segment, 1),
+            other => panic!("{other:?} after {seen}"),
+        }
+        assert!(seen < 20, "{seen} were read");
+        std::fs::write(&path, &whole).expect("writes");
+    }
+    assert_eq!(log.read(Lsn(1), &mut |_| true).expect("it is whole again"), Lsn(tip + 1));
+}

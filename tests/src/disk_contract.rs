@@ -101,8 +101,14 @@ pub fn bytes(disk: &mut impl Disk) {
     assert!(disk.len(file).is_err());
 
     if let Some(map) = disk.map("a").expect("maps or prefers to be read") {
-        assert_eq!(map.len(), BLOCKS * BLOCK);
-        assert_eq!(&map[2 * BLOCK..3 * BLOCK], &block(1)[..]);
+        assert_eq!(map.read(2 * BLOCK as u64, BLOCK).expect("reads"), &block(1)[..]);
+        assert_eq!(map.read(0, BLOCKS * BLOCK).expect("reads").len(), BLOCKS * BLOCK);
+        for (offset, length) in
+            [(BLOCKS * BLOCK, 1), (0, BLOCKS * BLOCK + 1), (1, usize::MAX), (usize::MAX, 1)]
+        {
+            let outside = map.read(offset as u64, length).expect_err("there is no more");
+            assert_eq!(outside.kind(), std::io::ErrorKind::UnexpectedEof);
+        }
     }
 }
 
