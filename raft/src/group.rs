@@ -43,7 +43,7 @@ use crate::settings::raft_config;
 use crate::state_machine::{StateMachine, standing_membership};
 use crate::transport::{Alone, Peer, Transport};
 use crate::turns::Turns;
-use crate::types::{Data, Member, Runtime, Tokio, Types, index_of, lsn_of};
+use crate::types::{CommittedLeaderId, Data, Member, Runtime, Tokio, Types, index_of, lsn_of};
 
 /// Permits of the byte budget stand for this many bytes.
 const BUDGET_UNIT: usize = 1024;
@@ -273,9 +273,26 @@ impl<R: Runtime> Group<R> {
     /// # Errors
     /// Every error but [`ProposeError::Unknown`] means that nothing was or will be written.
     pub async fn submit(&self, batch: Batch) -> Result<Pending<R>, ProposeError> {
+        self.write(batch, None).await
+    }
+
+    /// [`Group::submit`], but only as the leader of `term`: what was stamped while another one's stamps could not be known
+    /// is not logged behind them. A node that waits for room may lose the lead and have it again.
+    ///
+    /// # Errors
+    /// As there; [`ProposeError::NotLeader`] also when it leads another term.
+    pub async fn submit_in(&self, term: u64, batch: Batch) -> Result<Pending<R>, ProposeError> {
+        self.write(batch, Some(term)).await
+    }
+
+    async fn write(&self, batch: Batch, term: Option<u64>) -> Result<Pending<R>, ProposeError> {
         let data = self.encode(batch).await?;
         let (responder, answer) = OneshotResponder::new_pair();
-        self.raft.client_write_ff(data, Some(responder)).await.map_err(|_| ProposeError::Stopped)?;
+        let mut write = self.raft.write(data).responder(responder);
+        if let Some(term) = term {
+            write = write.with_leader(CommittedLeaderId::new(term));
+        }
+        write.await.map_err(|_| ProposeError::Stopped)?;
         Ok(Pending { answer })
     }
 

@@ -181,6 +181,14 @@ async fn three_nodes_hold_the_same_bytes_and_a_new_one_catches_up() {
     assert_eq!(second.group.metrics().role, Role::Follower);
     assert_eq!(second.group.leader(), Some(1));
     assert!(matches!(second.group.propose(batch(7)).await, Err(ProposeError::NotLeader { leader: Some(1) })));
+    // What was stamped for another term is not logged in this one.
+    let term = first.group.leads().expect("it leads");
+    for other in [0, term - 1, term + 1] {
+        let refused = first.group.submit_in(other, batch(7)).await.unwrap().await;
+        assert!(matches!(refused, Err(ProposeError::NotLeader { .. })), "{refused:?}");
+    }
+    let taken = first.group.submit_in(term, batch(7)).await.unwrap().await.unwrap();
+    assert_eq!(taken, last.next(), "nothing came between");
     // ReadIndex: a follower sees at least what was acknowledged before it was asked.
     let last = first.group.propose(batch(100)).await.unwrap();
     assert!(third.group.read_index().await.unwrap() >= last);

@@ -47,7 +47,7 @@ impl Node {
             tokio::time::sleep(PAUSE).await;
         }
         let log_time_ms = self.fold.core().ledger.log_time_ms();
-        self.queue.not_before(log_time_ms);
+        self.queue.lead(term, log_time_ms);
         let now_ms = self.time.wall_ms().max(log_time_ms);
         let events = reconcile(&self.config, &self.fold.core().ledger, &self.fold.terms.kek, now_ms)?;
         for events in events.chunks(SETTINGS_A_RECORD) {
@@ -61,7 +61,7 @@ impl Node {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.queue.not_before(self.fold.core().ledger.log_time_ms());
+        self.queue.lead(term, self.fold.core().ledger.log_time_ms());
         self.fold.lead(true);
         self.leading.store(true, Ordering::Release);
         Ok(())

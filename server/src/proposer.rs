@@ -6,7 +6,7 @@
 use crate::fold::Shared;
 use crate::http::refusal::{Problem, Refusal};
 use crate::metrics::Metrics;
-use crate::queue::{Item, Queue, ReplyTo};
+use crate::queue::{Drained, Item, Queue, ReplyTo};
 use crate::verdicts::{Judging, KeyTable, Pool};
 use arc_swap::ArcSwap;
 use engine::limits::RECORD_EVENTS_MAX;
@@ -70,9 +70,9 @@ pub async fn run(
     record_max: usize,
 ) {
     let permits = Arc::new(Semaphore::new(in_flight));
-    let mut waiting: Vec<Item> = Vec::new();
+    let mut waiting = Drained::default();
     loop {
-        if waiting.is_empty() && !queue.wait().await {
+        if waiting.items.is_empty() && !queue.wait().await {
             break;
         }
         let Ok(permit) = permits.clone().acquire_owned().await else { break };
@@ -80,7 +80,7 @@ pub async fn run(
             tokio::task::yield_now().await;
         }
         queue.drain(&mut waiting);
-        let (batch, in_flight) = take_batch(&mut waiting, &fold.keys, record_max);
+        let (batch, in_flight) = take_batch(&mut waiting.items, &fold.keys, record_max);
         pool.offer(&in_flight.judging);
         metrics.batch_events.observe(batch.events.len() as f64);
         if fold.damages.any() {
@@ -94,7 +94,7 @@ pub async fn run(
             report(&in_flight, &ProposeError::NoSpace, &metrics, &fold);
             continue;
         }
-        match group.submit(batch).await {
+        match group.submit_in(waiting.term(), batch).await {
             Err(error) => report(&in_flight, &error, &metrics, &fold),
             Ok(pending) => {
                 let (metrics, fold) = (metrics.clone(), fold.clone());

@@ -88,7 +88,46 @@ struct Inner {
     items: Vec<Item>,
     bytes: usize,
     last_ms: u64,
+    lead: Lead,
     closed: bool,
+}
+
+/// The term whose leader the stamps are good for: everything that was logged before it is stamped no later than `from_ms`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lead {
+    /// The term.
+    pub term: u64,
+    from_ms: u64,
+}
+
+/// What was taken from the queue and is not logged yet.
+#[derive(Default)]
+pub struct Drained {
+    /// In the order of the queue.
+    pub items: Vec<Item>,
+    lead: Lead,
+}
+
+impl Drained {
+    /// The term whose leader may log them.
+    pub fn term(&self) -> u64 {
+        self.lead.term
+    }
+
+    /// Stamps what was stamped for an earlier lead no earlier than this one allows.
+    fn renew(&mut self, lead: Lead) {
+        if std::mem::replace(&mut self.lead, lead) != lead {
+            restamp(&mut self.items, lead.from_ms);
+        }
+    }
+}
+
+fn restamp(items: &mut [Item], from_ms: u64) {
+    for item in items {
+        if let Event::Received(envelope) = &mut item.event {
+            envelope.received_at_ms = envelope.received_at_ms.max(from_ms);
+        }
+    }
 }
 
 /// The queue.
@@ -105,7 +144,7 @@ const OVERHEAD: usize = 256;
 impl Queue {
     /// An empty queue whose first stamp is not before `last_ms`.
     pub fn new(bound: usize, last_ms: u64, clock: Arc<dyn Clock>) -> Queue {
-        let inner = Inner { items: Vec::new(), bytes: 0, last_ms, closed: false };
+        let inner = Inner { items: Vec::new(), bytes: 0, last_ms, lead: Lead::default(), closed: false };
         Queue { inner: Mutex::new(inner), bound, ready: Notify::new(), clock }
     }
 
@@ -161,20 +200,24 @@ impl Queue {
         self.ready.notify_one();
     }
 
-    /// No stamp from now on is before `ms`.
-    pub fn not_before(&self, ms: u64) {
+    /// This node leads `term`, and everything logged before is stamped no later than `ms`: from now on nothing is stamped
+    /// earlier, and what waits here is stamped again.
+    pub fn lead(&self, term: u64, ms: u64) {
         let mut inner = self.lock();
         inner.last_ms = inner.last_ms.max(ms);
+        inner.lead = Lead { term, from_ms: ms };
+        restamp(&mut inner.items, ms);
     }
 
     /// Moves everything queued to the end of `into`.
-    pub fn drain(&self, into: &mut Vec<Item>) {
+    pub fn drain(&self, into: &mut Drained) {
         let mut inner = self.lock();
         inner.bytes = 0;
-        if into.is_empty() {
-            std::mem::swap(into, &mut inner.items);
+        into.renew(inner.lead);
+        if into.items.is_empty() {
+            std::mem::swap(&mut into.items, &mut inner.items);
         } else {
-            into.append(&mut inner.items);
+            into.items.append(&mut inner.items);
         }
     }
 
@@ -223,9 +266,9 @@ mod tests {
             one(&queue, 1000).unwrap();
         }
         assert_eq!(one(&queue, 1000), Err(Full::Bytes));
-        let mut items = Vec::new();
-        queue.drain(&mut items);
-        assert_eq!((items.len(), queue.bytes()), (3, 0));
+        let mut drained = Drained::default();
+        queue.drain(&mut drained);
+        assert_eq!((drained.items.len(), queue.bytes()), (3, 0));
         one(&queue, 1000).unwrap();
         queue.close();
         assert_eq!(one(&queue, 1), Err(Full::Closed));
@@ -239,16 +282,40 @@ mod tests {
             clock.wall.store(wall, Ordering::Relaxed);
             one(&queue, 1).unwrap();
         }
-        let mut items = Vec::new();
-        queue.drain(&mut items);
-        let stamps: Vec<u64> = items
-            .iter()
-            .map(|item| match &item.event {
-                Event::Received(envelope) => envelope.received_at_ms,
-                _ => 0,
-            })
-            .collect();
-        assert_eq!(stamps, [500, 600, 600, 700]);
+        let mut drained = Drained::default();
+        queue.drain(&mut drained);
+        assert_eq!(stamps(&drained), [500, 600, 600, 700]);
+    }
+
+    fn stamps(drained: &Drained) -> Vec<u64> {
+        let stamp = |item: &Item| match &item.event {
+            Event::Received(envelope) => envelope.received_at_ms,
+            _ => 0,
+        };
+        drained.items.iter().map(stamp).collect()
+    }
+
+    /// I7: behind what another leader stamped later, a submission would be judged by that one's time.
+    #[test]
+    fn what_waits_while_another_one_leads_is_stamped_again() {
+        let clock = Arc::new(ManualClock::default());
+        let queue = Queue::new(1 << 20, 0, clock.clone());
+        queue.lead(3, 40);
+        clock.wall.store(100, Ordering::Relaxed);
+        one(&queue, 1).unwrap();
+        let mut drained = Drained::default();
+        queue.drain(&mut drained);
+        one(&queue, 1).unwrap();
+        assert_eq!((drained.term(), stamps(&drained)), (3, vec![100]));
+        queue.lead(5, 170);
+        one(&queue, 1).unwrap();
+        clock.wall.store(180, Ordering::Relaxed);
+        one(&queue, 1).unwrap();
+        queue.drain(&mut drained);
+        assert_eq!((drained.term(), stamps(&drained)), (5, vec![170, 170, 170, 180]));
+        // A lead that goes on changes nothing.
+        queue.drain(&mut drained);
+        assert_eq!((drained.term(), stamps(&drained)), (5, vec![170, 170, 170, 180]));
     }
 
     #[tokio::test]

@@ -85,7 +85,7 @@ fn told(world: &World, at: u64, sent: &[Submission], answers: Answers) {
 
 /// Asks one node, which passes it on if another one leads.
 async fn ask(world: World, at: u64, sent: Vec<Submission>) -> Option<Answers> {
-    let leading = |name| world.node(name, |node| node.leading && !node.diverged);
+    let leading = |name| world.node(name, |node| node.leading.is_some() && !node.diverged);
     if leading(at) {
         return work(&world, at, sent).await;
     }
@@ -121,12 +121,15 @@ async fn work(world: &World, name: u64, sent: Vec<Submission>) -> Option<Answers
 }
 
 async fn propose(world: &World, name: u64, sent: Vec<Submission>) -> Option<Answers> {
+    let door = world.node(name, |node| node.door.clone());
+    let turn = door.lock().await;
     let (group, wall_ms) = (world.group(name)?, world.wall_ms(name));
-    let received_at_ms = world.node(name, |node| {
+    let (term, received_at_ms) = world.node(name, |node| {
         let log_ms = node.shared.lock().unwrap().log_time_ms;
         node.last_ms = node.last_ms.max(log_ms).max(wall_ms);
-        node.last_ms
+        (node.leading, node.last_ms)
     });
+    let term = term?;
     let (mut events, mut waiting, mut answers) = (Vec::new(), Vec::new(), Vec::new());
     for sent in &sent {
         let (answer, answered) = oneshot::channel();
@@ -143,7 +146,8 @@ async fn propose(world: &World, name: u64, sent: Vec<Submission>) -> Option<Answ
     let waiting: Waiting = Mutex::new(waiting);
     let next = group.metrics().last.next();
     let batch = Batch { events: events.into(), local: Some(Arc::new(waiting)) };
-    let _pending = group.submit(batch).await.ok()?;
+    let _pending = group.submit_in(term, batch).await.ok()?;
+    drop(turn);
     if world.options.mutant == Mutant::AnswersAtOnce {
         return Some(
             (0..).zip(&sent).map(|(nth, _)| ((next, nth), Answer::First { accepted: true })).collect(),

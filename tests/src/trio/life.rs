@@ -108,7 +108,7 @@ async fn lead(world: World, name: u64, group: Arc<Group<SimRt>>) {
     let mut was = None;
     loop {
         was = group.leads_unlike(was).await;
-        world.node(name, |node| node.leading = false);
+        world.node(name, |node| node.leading = None);
         let Some(term) = was else { continue };
         world.truth().leads(name, term);
         loop {
@@ -137,7 +137,7 @@ async fn lead(world: World, name: u64, group: Arc<Group<SimRt>>) {
             // One that computed something else would have all others stop themselves.
             world.end_soon(name, None);
         } else if group.leads() == Some(term) {
-            world.node(name, |node| node.leading = true);
+            world.node(name, |node| node.leading = Some(term));
         }
     }
 }
@@ -154,7 +154,7 @@ async fn watch(world: World, name: u64, group: Arc<Group<SimRt>>) {
         }
         before = now;
         let (leading, attest) =
-            world.node(name, |node| (node.leading, if node.leading { node.attest.take() } else { None }));
+            world.node(name, |node| (node.leading.is_some(), node.leading.and_then(|_| node.attest.take())));
         if leading {
             believes(&world, name, &group);
         }

@@ -85,7 +85,7 @@ fn befall(world: &World, event: Event) -> bool {
         }
         Event::Diverge(n) => {
             let followers: Vec<u64> =
-                names.into_iter().filter(|name| world.node(*name, |node| !node.leading)).collect();
+                names.into_iter().filter(|name| world.node(*name, |node| node.leading.is_none())).collect();
             if let Some(name) = followers.get(n as usize % followers.len().max(1)) {
                 world.node(*name, |node| node.strike = true);
             }

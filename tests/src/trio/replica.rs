@@ -105,7 +105,7 @@ impl Machine for Replica {
         if self.halted {
             return;
         }
-        let (skew, leading) = self.world.node(self.node, |node| (node.skew_ms, node.leading));
+        let (skew, leading) = self.world.node(self.node, |node| (node.skew_ms, node.leading.is_some()));
         clock::set_skew(skew);
         if !self.agrees(lsn, batch) {
             self.halted = true;

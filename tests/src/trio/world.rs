@@ -47,8 +47,10 @@ pub struct Node {
     pub begins: Lsn,
     /// The last record it had synced as far as anybody knows.
     pub durable: Lsn,
-    /// It leads and takes submissions.
-    pub leading: bool,
+    /// The term in which it leads and takes submissions.
+    pub leading: Option<u64>,
+    /// One submission is stamped and handed on at a time, so that the order of stamps is that of the log.
+    pub door: Arc<tokio::sync::Mutex<()>>,
     /// The last stamp its door gave in this life.
     pub last_ms: u64,
     /// How long a write takes, nanoseconds: least and spread.
@@ -177,7 +179,8 @@ impl World {
             applied: Lsn::ZERO,
             begins: Lsn::ZERO,
             durable: Lsn::ZERO,
-            leading: false,
+            leading: None,
+            door: Arc::default(),
             last_ms: 0,
             latency: QUICK,
             skew_ms: 0,
@@ -320,6 +323,7 @@ impl World {
             node.alive = Some(owner);
             node.shared = Arc::default();
             (node.applied, node.last_ms) = (Lsn::ZERO, 0);
+            node.door = Arc::default();
             (node.attest, node.diverged) = (None, false);
             node.suspect = if rotten { 5 } else { 0 };
             state.lives += 1;
@@ -344,7 +348,7 @@ impl World {
         drop(gone);
         let note = rt::chance(10);
         self.node(name, |node| {
-            node.leading = false;
+            node.leading = None;
             node.dies_after = (false, false);
             node.durable = node.durable.max(durable);
             match power {
