@@ -103,7 +103,7 @@ pub static SETTINGS: &[Setting] = settings! {
     "metrics.user" ["FLK_METRICS_USER", "METRICS_USER"] = "", "text", "basic auth on /metrics when not empty", |c, v| c.metrics_user = Some(v.to_owned()).filter(|v| !v.is_empty());
     "metrics.pass" ["FLK_METRICS_PASS", "METRICS_PASS"] = "", "secret text", "the password of metrics.user", |c, v| c.metrics_pass = secret(v);
     "metrics.tenants" ["FLK_METRICS_TENANTS"] = "64", "tenants", "tenants with a label value of their own; later ones share 'other', so that series stay bounded", |c, v| c.metrics_tenants = within(v, 0, 10_000)?;
-    "log.filter" ["FLK_LOG", "RUST_LOG"] = "info,openraft=warn,openraft::core::heartbeat=error", "filter", "which log lines are written, in tracing's filter syntax; a peer that is away is not worth a line for each heartbeat", |c, v| c.log_filter = v.to_owned();
+    "log.filter" ["FLK_LOG", "RUST_LOG"] = "info,openraft=warn,openraft::core::heartbeat=error,openraft::core::raft_core=error", "filter", "which log lines are written, in tracing's filter syntax; a peer that is away is not worth a line for each heartbeat, nor an answer that comes after a change of leader", |c, v| c.log_filter = v.to_owned();
     "log.format" ["FLK_LOG_FORMAT"] = "json", "json|text", "json for collectors, text for people", |c, v| c.log_format = one_of(v, &[("json", LogFormat::Json), ("text", LogFormat::Text)])?;
 };
 
