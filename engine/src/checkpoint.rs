@@ -1,5 +1,5 @@
 //! Signed tree heads as other people's tools read them: C2SP signed-note v1.0.0 and tlog-checkpoint v1.0.0,
-//! with Ed25519 signatures, and receipts as C2SP tlog-proof v1 or RFC 9942 COSE receipts.
+//! with Ed25519 and ML-DSA-44 signatures, and receipts as C2SP tlog-proof v1 or RFC 9942 COSE receipts.
 //!
 //! ```text
 //! <origin>\n
@@ -12,6 +12,8 @@
 
 mod cose;
 mod cosign;
+mod logkeys;
+mod mldsa;
 mod note;
 mod policy;
 mod receipt;
@@ -27,6 +29,7 @@ use crate::log::Digest;
 
 pub use cose::cose_receipt;
 pub use cosign::{Cosigner, Witness};
+pub use logkeys::LogKeys;
 pub use note::{NoteError, NoteSignature, Signer, Verifier};
 pub use policy::{KnownLog, KnownWitness, PolicyError, Standing, TrustPolicy};
 pub use receipt::Receipt;
@@ -81,7 +84,7 @@ impl Checkpoint {
         Ok(Checkpoint { origin: origin.to_string(), size, root })
     }
 
-    /// The signed note: text, blank line, the log's signature. The signer's name must be the origin.
+    /// The signed note: text, blank line, the log's Ed25519 signature. The signer's name must be the origin.
     ///
     /// # Panics
     /// If the signer signs for another origin.
@@ -91,6 +94,17 @@ impl Checkpoint {
         let text = self.text();
         let line = signer.sign(text.as_bytes()).line();
         alloc::format!("{text}\n{line}").into_bytes()
+    }
+
+    /// The note as a log publishes it: with its ML-DSA-44 signature as the second line. One checkpoint has one such note.
+    ///
+    /// # Panics
+    /// As [`Checkpoint::sign`].
+    #[must_use]
+    pub fn publish(&self, signer: &Signer) -> Vec<u8> {
+        let mut note = self.sign(signer);
+        note.extend_from_slice(signer.sign_second(self).line().as_bytes());
+        note
     }
 }
 

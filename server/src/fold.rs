@@ -30,7 +30,7 @@ use crate::tally::Tally;
 use crate::verdicts::KeyTable;
 use arc_swap::ArcSwap;
 use engine::checkpoint::{Checkpoint, Signed, Signer};
-use engine::event::Event;
+use engine::event::{Attested, Event};
 use engine::ledger::{Ledger, Outcome};
 use engine::log::Lsn;
 use engine::summary::Judged;
@@ -111,6 +111,7 @@ pub struct Shared {
     confirmation: Confirmation,
     /// What may be signed for receipts.
     pub notary: Notary,
+    attest_due: Notify,
     died: Notify,
 }
 
@@ -155,6 +156,7 @@ impl Shared {
             diverged: OnceLock::new(),
             confirmation: Confirmation::default(),
             notary: Notary::default(),
+            attest_due: Notify::new(),
             died: Notify::new(),
         })
     }
@@ -214,9 +216,19 @@ impl Shared {
         core.attesting = false;
     }
 
-    /// Attests and checkpoints what is there, unless there is nothing new or one is on its way.
+    /// Attests and checkpoints what is there, unless there is nothing new or one is on its way. The second signature
+    /// takes a good part of a millisecond, so none is made while the ledger is locked.
     pub fn attest(&self) {
-        self.attest_locked(&mut self.core());
+        let due = self.to_attest(&mut self.core());
+        let Some((attested, head)) = due else { return };
+        let mut events = vec![Event::Attested(attested)];
+        events.extend(head.map(|head| Event::Checkpoint(head.publish(&self.terms.signer))));
+        self.confirm_or_log(events);
+    }
+
+    /// Waits until so much is there to attest that it should not wait for the next tick.
+    pub async fn much_to_attest(&self) {
+        self.attest_due.notified().await;
     }
 
     /// These events of ours, if any, are not on their way after all.
@@ -243,23 +255,22 @@ impl Shared {
         self.index_waits.store(core.ledger.table_mut().waits_for_room(), Ordering::Relaxed);
     }
 
-    fn attest_locked(&self, core: &mut Core) {
+    /// What there is to attest, and the tree head that goes with it, if this node leads and there is anything.
+    fn to_attest(&self, core: &mut Core) -> Option<(Attested, Option<Checkpoint>)> {
         let size = core.ledger.tree().size();
         if !core.live
             || !core.leading
             || core.attesting
             || (core.ledger.unattested() == 0 && size == core.noted)
         {
-            return;
+            return None;
         }
         core.attesting = true;
-        let mut events = vec![Event::Attested(core.ledger.attest())];
-        if size > core.noted {
+        let head = (size > core.noted).then(|| {
             let root = core.ledger.tree().root();
-            let checkpoint = Checkpoint { origin: self.terms.origin.clone(), size, root };
-            events.push(Event::Checkpoint(checkpoint.sign(&self.terms.signer)));
-        }
-        self.confirm_or_log(events);
+            Checkpoint { origin: self.terms.origin.clone(), size, root }
+        });
+        Some((core.ledger.attest(), head))
     }
 
     /// Writes a snapshot of the ledger as it stands, for a quick start next time. There is none in the middle of a
@@ -360,7 +371,7 @@ impl Machine for Fold {
         shared.hand_leaves(&mut core);
         shared.note_room(&mut core);
         if core.ledger.unattested() >= shared.terms.attest_records {
-            shared.attest_locked(&mut core);
+            shared.attest_due.notify_one();
         }
         if core.since_snapshot >= shared.terms.snapshot_records {
             shared.snapshot_locked(&mut core);

@@ -479,7 +479,7 @@ fn terms(config: &Config, log_dir: &Path, never: Option<&'static str>) -> Result
     let kek = Kek::new(keys::load_or_create(&config.kek_path(), may_create)?);
     let seed = keys::load_or_create(&config.log_key_path(), may_create)?;
     let signer = Signer::new(&config.origin(), &seed).map_err(StartError::Name)?;
-    let vkey = format!("{}\n", signer.verifier().vkey());
+    let vkey = signer.vkeys();
     let path = config.log_key_path().with_extension("vkey");
     if std::fs::read(&path).ok().as_deref() != Some(vkey.as_bytes()) {
         crate::projections::replace(&path, vkey.as_bytes())

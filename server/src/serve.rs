@@ -169,13 +169,19 @@ fn scrubber(node: &Node) -> std::io::Result<Option<Scrubber>> {
     Scrubber::start(terms, sealed, node.fold.damages.clone(), Box::new(mend), node.metrics.clone()).map(Some)
 }
 
-/// Attests and checkpoints at least every `attest.idle_ms` while there is anything new.
+/// Attests and checkpoints at least every `attest.idle_ms` while there is anything new, and at once when there is much.
 async fn notary(node: Arc<Node>) {
     let mut tick = tokio::time::interval(node.config.attest_idle);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut sealed = 0;
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = node.fold.much_to_attest() => {
+                node.fold.attest();
+                continue;
+            }
+        }
         node.fold.attest();
         node.fold.look_for_room();
         let now = node.log_metrics().sealed;

@@ -18,8 +18,8 @@ fn judged(page: &Path, proof: &[u8], entry: Option<&[u8]>, key: Option<&str>) ->
     if let Some(entry) = entry {
         link.push_str(&format!("&entry={}", encoded(&BASE64.encode(entry))));
     }
-    if let Some(key) = key {
-        link.push_str(&format!("&key={}", encoded(key.trim())));
+    for key in key.iter().flat_map(|keys| keys.lines()) {
+        link.push_str(&format!("&key={}", encoded(key)));
     }
     // As root it has no sandbox; the page is ours and the profile is thrown away.
     let profile = tempfile::tempdir().expect("a directory");
@@ -75,7 +75,9 @@ fn a_browser_verifies_receipts_offline_and_refuses_what_was_changed() {
     let lines: Vec<&str> = std::str::from_utf8(&proof).expect("text").split_inclusive('\n').collect();
     // The index, the first hash, the last one, and every line of the checkpoint.
     let checkpoint = lines.iter().position(|line| *line == "\n").expect("a checkpoint");
-    let changed = [1, 2].into_iter().chain(checkpoint - 1..lines.len());
+    // But the ML-DSA-44 line, which is beyond a browser.
+    let second = lines.iter().rposition(|line| line.len() > 3000).expect("a second line");
+    let changed = [1, 2].into_iter().chain(checkpoint - 1..second);
     for at in changed.filter(|at| lines[*at].len() > 1) {
         let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
         let middle = lines[at].char_indices().nth(lines[at].chars().count() / 2).expect("a character").0;

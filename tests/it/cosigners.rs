@@ -83,7 +83,11 @@ fn a_node_cosigns_for_another_node_and_for_the_client_of_others() {
     let vkey = std::fs::read_to_string(log.join("keys/log.vkey")).expect("the key");
     let other = Log::new(7);
     let logs = home.path().join("logs");
-    std::fs::write(&logs, format!("log {vkey}{}quorum none\n", other.line())).expect("a file");
+    std::fs::write(
+        &logs,
+        format!("log {}\n{}quorum none\n", vkey.lines().next().expect("a line"), other.line()),
+    )
+    .expect("a file");
     let watcher_start =
         Start::on(&watcher).with("FLK_REGION", "other").with("FLK_WITNESS_LOGS_FILE", text(&logs));
     let witness = watcher_start.ready();

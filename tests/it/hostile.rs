@@ -184,7 +184,7 @@ impl Victim {
             put(Tile::at(Kind::Entries, index as u64, size).expect("a bundle").path(), bundle);
         }
         let root = hashes.tree().root();
-        put("checkpoint".into(), Checkpoint { origin: signer.name().into(), size, root }.sign(signer));
+        put("checkpoint".into(), Checkpoint { origin: signer.name().into(), size, root }.publish(signer));
         std::fs::remove_dir_all(self.path("proofs")).expect("removed");
         self.change("pack.json", |bytes| {
             let mut claim: serde_json::Value = serde_json::from_slice(bytes).expect("a claim");

@@ -29,6 +29,7 @@ mod group;
 mod hostile;
 mod kills;
 mod log_on_lossy;
+mod logkeys;
 mod lossyfs_itself;
 mod outsiders;
 mod rot;

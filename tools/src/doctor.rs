@@ -10,11 +10,13 @@ use engine::limits::{BLOCK, SEGMENT_SIZE};
 use segments::{AnyDisk, Backend, Disk, Prefer};
 use serde_json::json;
 
+use crate::audit::home::{Home, HomeArgs, read_checkpoint};
 use crate::bench::html::nanos;
 use crate::http::Client;
 use crate::keys::too_open;
+use crate::receipt::signers;
 use crate::report::{Exit, Fault, Report, State};
-use crate::ui::bytes;
+use crate::ui::{bytes, thousands};
 
 /// Checks the disk, the clock, the data directory and the server
 #[derive(Clone, Debug, clap::Args)]
@@ -256,6 +258,30 @@ fn lock(dir: &Path) -> io::Result<Lock> {
     }
 }
 
+/// The log's public keys, and whether they signed what the directory publishes.
+fn signatures(report: &mut Report, dir: &Path) {
+    let Ok(home) = Home::open(&HomeArgs::of(dir)) else { return };
+    let Ok(Some(keys)) = home.verifier(None) else { return };
+    for region in home.regions() {
+        let Ok((_, signed)) = read_checkpoint(&home.checkpoint(&region)) else { continue };
+        let over = format!("the checkpoint over {} entries", thousands(signed.checkpoint.size));
+        match keys.verify(&signed) {
+            Ok(silent) if silent.is_empty() => {
+                report.check("log keys", State::Ok, format!("{} signed {over}", signers(&keys, &silent)));
+            }
+            Ok(silent) => {
+                let detail = format!(
+                    "{} signed {over}, {} did not yet: the next one has both",
+                    signers(&keys, &silent),
+                    silent[0].algorithm()
+                );
+                report.check("log keys", State::Warn, detail);
+            }
+            Err(error) => report.check("log keys", State::Fail, format!("{over}: {error}")),
+        }
+    }
+}
+
 fn directory(report: &mut Report, dir: &Path) {
     let mut text = String::new();
     let read = File::open(dir.join("identity")).and_then(|file| file.take(4096).read_to_string(&mut text));
@@ -295,6 +321,7 @@ fn directory(report: &mut Report, dir: &Path) {
             report.check("directory", State::Fail, format!("{}: {error}", dir.join("LOCK").display()))
         }
     }
+    signatures(report, dir);
     let open: Vec<String> = ["keys/kek", "keys/log.key"]
         .into_iter()
         .filter(|name| too_open(&dir.join(name)))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use engine::checkpoint::{Receipt, Signed, Verifier};
+use engine::checkpoint::{LogKeys, Receipt, Signed, Verifier};
 use engine::leaf::{Leaf, Pcs, What, outcome_name};
 use engine::tree::{leaf_hash, verify_inclusion};
 use serde_json::Value;
@@ -52,7 +52,7 @@ pub struct Held {
 ///
 /// # Errors
 /// What does not hold, as a sentence.
-pub fn check(bytes: &[u8], verifier: Option<&Verifier>, sent: Sent<'_>) -> Result<Held, String> {
+pub fn check(bytes: &[u8], verifier: Option<&LogKeys>, sent: Sent<'_>) -> Result<Held, String> {
     let receipt = Receipt::parse(bytes).map_err(|error| format!("what came is no receipt: {error}"))?;
     let extra: Value = serde_json::from_slice(receipt.extra.as_deref().unwrap_or_default())
         .map_err(|_| "the receipt does not carry its entry".to_owned())?;
@@ -68,11 +68,11 @@ pub fn check(bytes: &[u8], verifier: Option<&Verifier>, sent: Sent<'_>) -> Resul
 ///
 /// # Errors
 /// What does not hold, as a sentence.
-pub fn proves(receipt: &Receipt, entry: &[u8], verifier: Option<&Verifier>) -> Result<Signed, String> {
+pub fn proves(receipt: &Receipt, entry: &[u8], verifier: Option<&LogKeys>) -> Result<Signed, String> {
     let signed = Signed::parse(&receipt.checkpoint)
         .map_err(|error| format!("the receipt's checkpoint is malformed: {error}"))?;
     if let Some(verifier) = verifier {
-        signed.verify(verifier).map_err(|error| {
+        verifier.verify(&signed).map_err(|error| {
             format!("the checkpoint of {} is not signed by the given key: {error}", signed.checkpoint.origin)
         })?;
     }
@@ -81,6 +81,14 @@ pub fn proves(receipt: &Receipt, entry: &[u8], verifier: Option<&Verifier>) -> R
         format!("entry {} does not lead to the root of the checkpoint over {size}", receipt.index)
     })?;
     Ok(signed)
+}
+
+/// The keys whose lines verified, for people: `5aac1b84 (Ed25519) and 0a1b2c3d (ML-DSA-44)`.
+#[must_use]
+pub fn signers(keys: &LogKeys, silent: &[&Verifier]) -> String {
+    let spoke = keys.keys().iter().filter(|key| !silent.contains(key));
+    let names: Vec<String> = spoke.map(|key| format!("{:08x} ({})", key.key_id(), key.algorithm())).collect();
+    names.join(" and ")
 }
 
 fn about(pcs: &Pcs<'_>, extra: &Value, sent: Sent<'_>) -> Result<bool, String> {
@@ -164,7 +172,7 @@ mod tests {
     fn a_receipt_holds_for_what_was_sent_and_for_nothing_else() {
         let world = World::busy(20);
         let (good, id, body) = receipt(&world);
-        let key = world.signer.verifier();
+        let key = LogKeys::parse(&world.signer.vkeys()).unwrap();
         let sent =
             Sent { tenant: "demo", pcs_id: &id, body: Some(&body), outcome: Some("accepted"), first: true };
         let held = check(&good.encode(), Some(&key), sent).unwrap();
@@ -189,7 +197,8 @@ mod tests {
         );
         assert!(check(b"x", Some(&key), sent).unwrap_err().contains("no receipt"));
 
-        let stranger = engine::checkpoint::Signer::new(world.signer.name(), &[1; 32]).unwrap().verifier();
+        let stranger =
+            engine::checkpoint::Signer::new(world.signer.name(), &[1; 32]).unwrap().verifier().into();
         let unknown = check(&good.encode(), Some(&stranger), sent).unwrap_err();
         assert!(unknown.contains("not signed by the given key"), "{unknown}");
         assert!(check(&good.encode(), None, sent).is_ok(), "without a key the signature is not looked at");

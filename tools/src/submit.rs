@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::checkpoint::Verifier;
+use engine::checkpoint::LogKeys;
 use engine::leaf::outcome_name;
 use engine::summary::canonical::canonical_bytes;
 use serde_json::{Value, json};
@@ -126,7 +126,7 @@ fn receipt(
     client: &mut Client,
     answer: &Answer,
     body: &[u8],
-    verifier: Option<&Verifier>,
+    verifier: Option<&LogKeys>,
 ) -> Result<(), Fault> {
     let said = answer.json();
     let (Some(path), Some(id)) = (said["receipt"].as_str(), said["pcs_id"].as_str()) else {

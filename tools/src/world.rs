@@ -174,7 +174,7 @@ impl World {
         let attested = self.ledger.attest();
         let tree = self.ledger.tree();
         let head = Checkpoint { origin: ORIGIN.into(), size: tree.size(), root: tree.root() };
-        self.checkpoint = head.sign(&self.signer);
+        self.checkpoint = head.publish(&self.signer);
         self.events(vec![Event::Attested(attested)]);
         self.events(vec![Event::Checkpoint(self.checkpoint.clone())]);
     }
@@ -281,6 +281,6 @@ impl World {
         std::fs::create_dir_all(&tlog).unwrap();
         std::fs::write(tlog.join("checkpoint"), &self.checkpoint).unwrap();
         std::fs::create_dir_all(root.join("keys")).unwrap();
-        std::fs::write(root.join("keys/log.vkey"), self.signer.verifier().vkey() + "\n").unwrap();
+        std::fs::write(root.join("keys/log.vkey"), self.signer.vkeys()).unwrap();
     }
 }

@@ -8,15 +8,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use sha2::{Digest as _, Sha256};
 
-use super::note::{NoteError, NoteSignature, is_name};
-
-/// Signature type of a cosignature.
-const COSIGNATURE: u8 = 4;
+use super::note::{
+    COSIGNATURE, NoteError, NoteSignature, ed25519_key, is_name, key_id, read_vkey, write_vkey,
+};
 
 /// Latest time a cosignature may carry, seconds: the format's own bound.
 const TIME_MAX: u64 = i64::MAX as u64;
@@ -45,7 +41,7 @@ impl Cosigner {
             return Err(NoteError::Key);
         }
         let key = SigningKey::from_bytes(seed);
-        let key_id = key_id(name, key.verifying_key().as_bytes());
+        let key_id = key_id(name, COSIGNATURE, key.verifying_key().as_bytes());
         Ok(Cosigner { name: name.to_string(), key, key_id })
     }
 
@@ -79,27 +75,17 @@ impl Witness {
     /// # Errors
     /// [`NoteError::Key`] if malformed, of another type, if the id is not that of name and key, or if the key is weak.
     pub fn parse(vkey: &str) -> Result<Witness, NoteError> {
-        let mut parts = vkey.splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(NoteError::Key);
-        };
-        let id = crate::codec::unhex(id).map(u32::from_be_bytes).ok_or(NoteError::Key)?;
-        let key = BASE64.decode(key).map_err(|_| NoteError::Key)?;
-        let Some((&COSIGNATURE, key)) = key.split_first() else { return Err(NoteError::Key) };
-        let key: &[u8; 32] = key.try_into().map_err(|_| NoteError::Key)?;
-        let parsed = VerifyingKey::from_bytes(key).map_err(|_| NoteError::Key)?;
-        if !is_name(name) || parsed.is_weak() || key_id(name, key) != id {
+        let (name, kind, key) = read_vkey(vkey)?;
+        if kind != COSIGNATURE {
             return Err(NoteError::Key);
         }
-        Ok(Witness { name: name.to_string(), key: parsed, key_id: id })
+        Ok(Witness { name: name.to_string(), key: ed25519_key(&key)?, key_id: key_id(name, kind, &key) })
     }
 
     /// The verifier key as text, without a newline.
     #[must_use]
     pub fn vkey(&self) -> String {
-        let mut key = alloc::vec![COSIGNATURE];
-        key.extend_from_slice(self.key.as_bytes());
-        alloc::format!("{}+{:08x}+{}", self.name, self.key_id, BASE64.encode(key))
+        write_vkey(&self.name, COSIGNATURE, self.key.as_bytes())
     }
 
     /// The key's name.
@@ -143,15 +129,6 @@ impl Witness {
 
 fn message(text: &str, time: u64) -> Vec<u8> {
     alloc::format!("cosignature/v1\ntime {time}\n{text}").into_bytes()
-}
-
-fn key_id(name: &str, key: &[u8; 32]) -> u32 {
-    let mut hasher = Sha256::new();
-    hasher.update(name.as_bytes());
-    hasher.update([b'\n', COSIGNATURE]);
-    hasher.update(key);
-    let digest: [u8; 32] = hasher.finalize().into();
-    u32::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes"))
 }
 
 #[cfg(test)]

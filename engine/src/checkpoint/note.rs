@@ -1,6 +1,10 @@
 //! Signature lines, keys and their names.
+//!
+//! A log has two keys out of one seed: Ed25519, which every signature of it is made with, and ML-DSA-44, which signs
+//! what it publishes ([`super::mldsa`]). Their lines stand beside each other and are checked one by one.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -9,10 +13,18 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
+use super::Checkpoint;
+use super::mldsa::{self, SecondSigner};
 use crate::log::Digest;
 
 /// Signature type of the signed-note format: Ed25519 over the text.
 const ED25519: u8 = 1;
+
+/// Signature type of a witness's Ed25519 cosignature.
+pub(super) const COSIGNATURE: u8 = 4;
+
+/// Signature type of an ML-DSA-44 signature over a tree head.
+pub(super) const MLDSA44: u8 = 6;
 
 /// Most signature lines read: the format's own bound.
 const SIGNATURES_MAX: usize = 100;
@@ -99,6 +111,7 @@ pub struct Signer {
     name: String,
     key: SigningKey,
     key_id: u32,
+    second: Arc<SecondSigner>,
 }
 
 impl fmt::Debug for Signer {
@@ -108,7 +121,8 @@ impl fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// A signer of this name from a 32-byte Ed25519 seed.
+    /// A signer of this name from a 32-byte seed: the Ed25519 key has it as its own, the ML-DSA-44 key one that is
+    /// derived from it.
     ///
     /// # Errors
     /// [`NoteError::Key`] if the name is empty or holds a space, a plus or a control character.
@@ -117,8 +131,9 @@ impl Signer {
             return Err(NoteError::Key);
         }
         let key = SigningKey::from_bytes(seed);
-        let key_id = key_id(name, key.verifying_key().as_bytes());
-        Ok(Signer { name: name.to_string(), key, key_id })
+        let key_id = key_id(name, ED25519, key.verifying_key().as_bytes());
+        let second = Arc::new(SecondSigner::beside(name, seed));
+        Ok(Signer { name: name.to_string(), key, key_id, second })
     }
 
     /// The key's name.
@@ -134,37 +149,54 @@ impl Signer {
         NoteSignature { name: self.name.clone(), key_id: self.key_id, signature }
     }
 
-    /// The public half.
+    /// Signs a checkpoint with the second key.
+    #[must_use]
+    pub fn sign_second(&self, checkpoint: &Checkpoint) -> NoteSignature {
+        self.second.sign(checkpoint)
+    }
+
+    /// The public half of the Ed25519 key.
     #[must_use]
     pub fn verifier(&self) -> Verifier {
-        Verifier { name: self.name.clone(), key: self.key.verifying_key(), key_id: self.key_id }
+        let key = Public::Ed25519(self.key.verifying_key());
+        Verifier { name: self.name.clone(), key, key_id: self.key_id }
+    }
+
+    /// The public half of the ML-DSA-44 key.
+    #[must_use]
+    pub fn second_verifier(&self) -> Verifier {
+        Verifier::of(&self.name, MLDSA44, self.second.public()).expect("the name and the key were made here")
+    }
+
+    /// Both public keys as text, a line each: what an auditor keeps.
+    #[must_use]
+    pub fn vkeys(&self) -> String {
+        alloc::format!("{}\n{}\n", self.verifier().vkey(), self.second_verifier().vkey())
     }
 }
 
-/// A public key that can check signature lines.
+/// A public key that can check signature lines of a log: Ed25519 or ML-DSA-44.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verifier {
     name: String,
-    key: VerifyingKey,
+    key: Public,
     key_id: u32,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Public {
+    Ed25519(VerifyingKey),
+    MlDsa44(Arc<[u8; mldsa::KEY]>),
+}
+
 impl Verifier {
-    /// Reads a verifier key: `<name>+<key id, 8 hex>+<base64(0x01 || key)>`.
+    /// Reads a verifier key: `<name>+<key id, 8 hex>+<base64(type || key)>`, of type 0x01 or 0x06.
     ///
     /// # Errors
-    /// [`NoteError::Key`] if malformed, if the id is not that of name and key, or if the key is weak.
+    /// [`NoteError::Key`] if malformed, of another type, if the id is not that of name and key, or if the key is weak.
     pub fn parse(vkey: &str) -> Result<Verifier, NoteError> {
-        let mut parts = vkey.splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(NoteError::Key);
-        };
-        let id = crate::codec::unhex(id).map(u32::from_be_bytes).ok_or(NoteError::Key)?;
-        let key = BASE64.decode(key).map_err(|_| NoteError::Key)?;
-        let Some((&ED25519, key)) = key.split_first() else { return Err(NoteError::Key) };
-        let key = key.try_into().map_err(|_| NoteError::Key)?;
-        let verifier = Verifier::new(name, key)?;
-        if verifier.key_id == id { Ok(verifier) } else { Err(NoteError::Key) }
+        let (name, kind, key) = read_vkey(vkey)?;
+        Verifier::of(name, kind, &key)
     }
 
     /// A verifier from a name and an Ed25519 public key.
@@ -172,19 +204,43 @@ impl Verifier {
     /// # Errors
     /// [`NoteError::Key`] if the name is not one or the key is not a point or a weak one.
     pub fn new(name: &str, key: &[u8; 32]) -> Result<Verifier, NoteError> {
-        let parsed = VerifyingKey::from_bytes(key).map_err(|_| NoteError::Key)?;
-        if !is_name(name) || parsed.is_weak() {
+        Verifier::of(name, ED25519, key)
+    }
+
+    fn of(name: &str, kind: u8, key: &[u8]) -> Result<Verifier, NoteError> {
+        if !is_name(name) {
             return Err(NoteError::Key);
         }
-        Ok(Verifier { name: name.to_string(), key: parsed, key_id: key_id(name, key) })
+        let public = match kind {
+            ED25519 => Public::Ed25519(ed25519_key(key)?),
+            MLDSA44 => Public::MlDsa44(Arc::new(key.try_into().map_err(|_| NoteError::Key)?)),
+            _ => return Err(NoteError::Key),
+        };
+        Ok(Verifier { name: name.to_string(), key: public, key_id: key_id(name, kind, key) })
+    }
+
+    /// Type and bytes of the key, as they stand in its text and its id.
+    fn parts(&self) -> (u8, &[u8]) {
+        match &self.key {
+            Public::Ed25519(key) => (ED25519, key.as_bytes()),
+            Public::MlDsa44(key) => (MLDSA44, &key[..]),
+        }
+    }
+
+    /// Name of the algorithm, for people.
+    #[must_use]
+    pub fn algorithm(&self) -> &'static str {
+        match self.key {
+            Public::Ed25519(_) => "Ed25519",
+            Public::MlDsa44(_) => "ML-DSA-44",
+        }
     }
 
     /// The verifier key as text, without a newline.
     #[must_use]
     pub fn vkey(&self) -> String {
-        let mut key = alloc::vec![ED25519];
-        key.extend_from_slice(self.key.as_bytes());
-        alloc::format!("{}+{:08x}+{}", self.name, self.key_id, BASE64.encode(key))
+        let (kind, key) = self.parts();
+        write_vkey(&self.name, kind, key)
     }
 
     /// The key's name.
@@ -202,7 +258,8 @@ impl Verifier {
     /// The key's name within COSE: the whole hash whose first four bytes are the id.
     #[must_use]
     pub fn kid(&self) -> [u8; 32] {
-        key_hash(&self.name, self.key.as_bytes())
+        let (kind, key) = self.parts();
+        key_hash(&self.name, kind, key)
     }
 
     /// Whether a line claims to be of this key.
@@ -219,20 +276,54 @@ impl Verifier {
         if !self.is_of(signature) {
             return Err(NoteError::NotSigned);
         }
-        let bytes = signature.signature.as_slice().try_into().map_err(|_| NoteError::BadSignature)?;
-        let signature = Signature::from_bytes(bytes);
-        self.key.verify_strict(text, &signature).map_err(|_| NoteError::BadSignature)
+        match &self.key {
+            Public::Ed25519(key) => {
+                let bytes = signature.signature.as_slice().try_into().map_err(|_| NoteError::BadSignature)?;
+                key.verify_strict(text, &Signature::from_bytes(bytes)).map_err(|_| NoteError::BadSignature)
+            }
+            Public::MlDsa44(key) => mldsa::verify(&self.name, key, text, &signature.signature),
+        }
     }
 }
 
-fn key_id(name: &str, key: &[u8; 32]) -> u32 {
-    u32::from_be_bytes(*key_hash(name, key).first_chunk().expect("a digest has 32 bytes"))
+/// A verifier key as text: the name, the id that follows from all of it, type and key in base64.
+pub(super) fn write_vkey(name: &str, kind: u8, key: &[u8]) -> String {
+    let mut bytes = alloc::vec![kind];
+    bytes.extend_from_slice(key);
+    alloc::format!("{name}+{:08x}+{}", key_id(name, kind, key), BASE64.encode(bytes))
 }
 
-fn key_hash(name: &str, key: &[u8; 32]) -> [u8; 32] {
+/// Reads what [`write_vkey`] writes: name, type and key. What kind of key it is, and whether a good one, is for others
+/// to say.
+pub(super) fn read_vkey(vkey: &str) -> Result<(&str, u8, Vec<u8>), NoteError> {
+    let mut parts = vkey.splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(NoteError::Key);
+    };
+    let id = crate::codec::unhex(id).map(u32::from_be_bytes).ok_or(NoteError::Key)?;
+    let bytes = BASE64.decode(key).map_err(|_| NoteError::Key)?;
+    let (kind, key) = bytes.split_first().ok_or(NoteError::Key)?;
+    if !is_name(name) || key_id(name, *kind, key) != id {
+        return Err(NoteError::Key);
+    }
+    Ok((name, *kind, key.to_vec()))
+}
+
+/// An Ed25519 public key that is a point, and no weak one.
+pub(super) fn ed25519_key(key: &[u8]) -> Result<VerifyingKey, NoteError> {
+    let key = key.try_into().map_err(|_| NoteError::Key)?;
+    let key = VerifyingKey::from_bytes(key).map_err(|_| NoteError::Key)?;
+    if key.is_weak() { Err(NoteError::Key) } else { Ok(key) }
+}
+
+pub(super) fn key_id(name: &str, kind: u8, key: &[u8]) -> u32 {
+    u32::from_be_bytes(*key_hash(name, kind, key).first_chunk().expect("a digest has 32 bytes"))
+}
+
+fn key_hash(name: &str, kind: u8, key: &[u8]) -> [u8; 32] {
     let mut hasher = Sha256::new();
     hasher.update(name.as_bytes());
-    hasher.update([b'\n', ED25519]);
+    hasher.update([b'\n', kind]);
     hasher.update(key);
     hasher.finalize().into()
 }

@@ -126,7 +126,7 @@ pub(super) fn verifier_key(node: &Node, region: &str) -> Result<Reply, Problem> 
     if region != node.config.region {
         return Err(Refusal::NotFound.into());
     }
-    Ok(Reply::new(200, TEXT, format!("{}\n", node.fold.terms.signer.verifier().vkey())))
+    Ok(Reply::new(200, TEXT, node.fold.terms.signer.vkeys()))
 }
 
 /// A tile of the path that the published tree holds, whole or as a part.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use engine::checkpoint::Verifier;
+use engine::checkpoint::LogKeys;
 use engine::leaf::outcome_name;
 use serde_json::{Value, json};
 
@@ -135,7 +135,7 @@ impl Sender {
     pub(super) fn receipts(
         &mut self,
         folder: Option<&Path>,
-        verifier: Option<&Verifier>,
+        verifier: Option<&LogKeys>,
     ) -> Result<(), Fault> {
         let sent = std::mem::take(&mut self.sent);
         let mut progress = self.ui.progress("receipts", sent.len() as u64, Unit::Items("receipts"));

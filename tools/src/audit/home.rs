@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
-use engine::checkpoint::{Signed, Verifier};
+use engine::checkpoint::{LogKeys, Signed};
 use engine::event::{KeyKind, KeySpec};
 use engine::limits::NOTE_MAX;
 use engine::summary::Secrets;
@@ -121,7 +121,7 @@ impl Home {
     ///
     /// # Errors
     /// As [`read_vkey`].
-    pub fn verifier(&self, given: Option<&str>) -> Result<Option<Verifier>, Fault> {
+    pub fn verifier(&self, given: Option<&str>) -> Result<Option<LogKeys>, Fault> {
         match given {
             Some(given) => read_vkey(given).map(Some),
             None if self.vkey().exists() => read_vkey(&self.vkey().display().to_string()).map(Some),
@@ -138,7 +138,7 @@ impl Home {
         let path = self.checkpoint(region);
         let (note, signed) = read_checkpoint(&path)?;
         let Some(verifier) = self.verifier(None)? else { return Ok((note, signed, false)) };
-        signed.verify(&verifier).map_err(|error| {
+        verifier.verify(&signed).map_err(|error| {
             Fault::new(
                 "this checkpoint is not the log's",
                 path.display(),
@@ -191,17 +191,17 @@ pub fn read_checkpoint(path: &Path) -> Result<(Vec<u8>, Signed), Fault> {
     Ok((bytes, signed))
 }
 
-/// Reads a public key in C2SP form; the argument may be the key itself.
+/// Reads the public keys of a log in C2SP form, a line each; the argument may be a key itself.
 ///
 /// # Errors
 /// The file cannot be read or holds no key.
-pub fn read_vkey(given: &str) -> Result<Verifier, Fault> {
+pub fn read_vkey(given: &str) -> Result<LogKeys, Fault> {
     let text = if given.contains('+') && !Path::new(given).exists() {
         given.to_owned()
     } else {
         std::fs::read_to_string(given).map_err(|error| Fault::read(Path::new(given), error))?
     };
-    Verifier::parse(text.trim()).map_err(|error| {
+    LogKeys::parse(&text).map_err(|error| {
         Fault::new(
             "this is no public key of a log",
             given,

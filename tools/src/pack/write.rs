@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use engine::checkpoint::{Receipt, Signed, VERIFY_PAGE, Verifier};
+use engine::checkpoint::{LogKeys, Receipt, Signed, VERIFY_PAGE};
 use engine::log::Digest;
 use engine::tree::tiles::{Kind, Tile, TileHashes};
 use engine::tree::{inclusion_proof, leaf_hash};
@@ -25,7 +25,7 @@ pub struct Want {
     /// Size of an older checkpoint that the pack must connect with the new one.
     pub since: Option<u64>,
     /// The key that must have signed; the one that the source claims if there is none.
-    pub vkey: Option<Verifier>,
+    pub vkey: Option<LogKeys>,
     /// Receipts to write, spread over the entries.
     pub proofs: u64,
 }
@@ -130,26 +130,26 @@ fn refused(source: &str, refused: Refused) -> Fault {
 }
 
 /// The key to hold the checkpoint against, whether it is the caller's own, and the bytes to keep.
-type Key = (Option<Verifier>, bool, Option<Vec<u8>>);
+type Key = (Option<LogKeys>, bool, Option<Vec<u8>>);
 
 fn key(source: &mut Source, want: &Want) -> Result<Key, Fault> {
     let bytes = source.vkey()?;
     let claimed = bytes.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok());
-    let claimed = claimed.and_then(|text| Verifier::parse(text.lines().next()?.trim()).ok());
+    let claimed = claimed.and_then(|text| LogKeys::parse(text).ok());
     match &want.vkey {
-        Some(own) => Ok((Some(own.clone()), true, Some(format!("{}\n", own.vkey()).into_bytes()))),
+        Some(own) => Ok((Some(own.clone()), true, Some(own.text().into_bytes()))),
         None => Ok((claimed, false, bytes)),
     }
 }
 
-fn head(note: &[u8], key: Option<&Verifier>, place: &str) -> Result<Signed, Fault> {
+fn head(note: &[u8], key: Option<&LogKeys>, place: &str) -> Result<Signed, Fault> {
     let bad = |why: String| {
         let next = "compare the key with a copy from elsewhere; keep what came as evidence";
         Fault::new("this checkpoint is not the log's", place, why, next).exit(Exit::Tampered)
     };
     let signed = Signed::parse(note).map_err(|error| bad(error.to_string()))?;
     if let Some(key) = key {
-        signed.verify(key).map_err(|error| bad(error.to_string()))?;
+        key.verify(&signed).map_err(|error| bad(error.to_string()))?;
     }
     Ok(signed)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use engine::checkpoint::{Signed, Verifier};
+use engine::checkpoint::{LogKeys, Signed};
 use engine::event::Anchored;
 use engine::log::{Digest, Lsn};
 
@@ -66,7 +66,7 @@ pub struct Compare<'a> {
     broken: Vec<Broken>,
     /// Claims over entries of records that nobody has attested yet: who, and at which size.
     pub ahead: Vec<(&'static str, u64)>,
-    verifier: Option<&'a Verifier>,
+    verifier: Option<&'a LogKeys>,
     /// Logged checkpoints with a good signature.
     pub signed: u64,
     /// The first logged checkpoint without one, and why.
@@ -87,7 +87,7 @@ impl<'a> Compare<'a> {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn new(dir: &Path, verifier: Option<&'a Verifier>, period: (u64, u64)) -> io::Result<Compare<'a>> {
+    pub fn new(dir: &Path, verifier: Option<&'a LogKeys>, period: (u64, u64)) -> io::Result<Compare<'a>> {
         let list = if dir.is_dir() { files(dir)? } else { Vec::new() };
         let lines = (!list.is_empty()).then(|| Lines::new(list));
         Ok(Compare {
@@ -254,7 +254,7 @@ impl Watch for Compare<'_> {
 
     fn checkpoint(&mut self, lsn: Lsn, signed: &Signed) -> Result<(), Wrong> {
         let Some(verifier) = self.verifier else { return Ok(()) };
-        match signed.verify(verifier) {
+        match verifier.verify(signed) {
             Ok(_) => self.signed += 1,
             Err(error) => {
                 self.unsigned.get_or_insert((lsn, error.to_string()));

@@ -99,7 +99,7 @@ impl Evidence {
                 None => None,
             };
             if let Some(key) = &key {
-                signed.verify(key).map_err(|error| {
+                key.verify(&signed).map_err(|error| {
                     let next = format!("worm verify {}", args.dir.display());
                     Fault::new("this checkpoint is not the log's", pack.checkpoint().display(), error, next)
                         .exit(Exit::Tampered)
@@ -116,7 +116,7 @@ impl Evidence {
         let region = region(&home, asked)?;
         let (note, signed, mut by_key) = home.published(&region)?;
         if let Some(key) = given {
-            signed.verify(&key).map_err(|error| {
+            key.verify(&signed).map_err(|error| {
                 let next = "compare the key with a copy from elsewhere";
                 Fault::new(
                     "this checkpoint is not the log's",

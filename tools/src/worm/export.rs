@@ -213,7 +213,7 @@ fn export(home: &Home, args: &Args, note: &[u8], signed: &Signed, ui: Ui) -> Res
     };
     put(&out.join("pack.json"), &claim.encode())?;
     if let Ok(verifier) = read_vkey(&home.vkey().display().to_string()) {
-        write(&out.join("vkey"), format!("{}\n", verifier.vkey()).as_bytes())?;
+        write(&out.join("vkey"), verifier.text().as_bytes())?;
     }
     write(&out.join("checkpoint"), note)?;
     let copied = if args.segments { copy_segments(&home.log(), out, &claim)? } else { 0 };

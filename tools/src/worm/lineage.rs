@@ -210,7 +210,10 @@ fn branch(
         push(format!("         ├─ and {} more conflicts that are not shown", thousands(first.more)));
     }
     push(format!("         └─ receipt    {} hashes to root {}", receipt.path.len(), head.root));
-    let cosigned = evidence.signed.signatures.len().saturating_sub(1);
+    // Both lines of the log itself bear its name.
+    let own = |line: &&engine::checkpoint::NoteSignature| line.name == head.origin;
+    let lines = &evidence.signed.signatures;
+    let cosigned = lines.len() - lines.iter().filter(own).count();
     let signed = if evidence.by_key { "signed by the log's key" } else { "signature not checked" };
     push(format!(
         "            ├─ checkpoint  {} over {} entries, {signed}",

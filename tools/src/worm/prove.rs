@@ -378,7 +378,7 @@ mod tests {
             out: folder.path().join("p"),
         };
         std::fs::create_dir_all(home.vkey().parent().unwrap()).unwrap();
-        std::fs::write(home.vkey(), world.signer.verifier().vkey()).unwrap();
+        std::fs::write(home.vkey(), world.signer.vkeys()).unwrap();
         prove(&args, Ui::quiet()).unwrap();
         let path = home.checkpoint(&home.regions().remove(0));
         let mut note = std::fs::read(&path).unwrap();

@@ -17,7 +17,7 @@ mod args;
 mod leaves;
 mod pack;
 
-use engine::checkpoint::Verifier;
+use engine::checkpoint::{LogKeys, NoteError};
 use engine::log::Lsn;
 use serde_json::{Value, json};
 
@@ -31,6 +31,7 @@ use crate::audit::scratch::Scratch;
 use crate::audit::source::{Begin, Bytes, Faulty, LogFiles};
 use crate::pack::Pack;
 use crate::pack::summary::{Ask, Summary};
+use crate::receipt::signers;
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::{Ui, Unit, bytes, thousands};
 
@@ -176,7 +177,7 @@ impl Run<'_> {
     fn meaning(
         &mut self,
         log: &LogFiles,
-        vkey: Option<&Verifier>,
+        vkey: Option<&LogKeys>,
         saved: Option<&engine::checkpoint::Signed>,
         witnesses: Witnesses,
     ) -> Result<(), Fault> {
@@ -270,7 +271,7 @@ impl Run<'_> {
         }
     }
 
-    fn itself(&mut self, counts: Counts, compare: &Compare<'_>, vkey: Option<&Verifier>) {
+    fn itself(&mut self, counts: Counts, compare: &Compare<'_>, vkey: Option<&LogKeys>) {
         let mut detail = format!(
             "{} Attested and {} checkpoints agree with what was computed",
             thousands(counts.attested),
@@ -319,7 +320,7 @@ impl Run<'_> {
         compare: &Compare<'_>,
         published: Option<&engine::checkpoint::Signed>,
         saved: Option<&engine::checkpoint::Signed>,
-        vkey: Option<&Verifier>,
+        vkey: Option<&LogKeys>,
     ) {
         for (name, who, signed) in [("checkpoint", "published", published), ("append-only", "saved", saved)] {
             let Some(signed) = signed else { continue };
@@ -348,16 +349,28 @@ impl Run<'_> {
         name: &str,
         exit: Exit,
         signed: &engine::checkpoint::Signed,
-        vkey: Option<&Verifier>,
+        vkey: Option<&LogKeys>,
     ) {
         let checkpoint = &signed.checkpoint;
         let size = thousands(checkpoint.size);
-        match vkey.map(|vkey| signed.verify(vkey)) {
+        let held = vkey.map(|vkey| vkey.verify(signed).map(|silent| (vkey, silent)));
+        match held {
             Some(Err(error)) => self.fail(name, exit, format!("over {size} entries: {error}")),
-            signed_by => {
-                let (state, by) = match signed_by {
-                    Some(_) => (State::Ok, "signed by the log's key"),
-                    None => (State::Warn, "its signature was not checked: give --vkey"),
+            // Both keys were asked for; a checkpoint of before there were two is a reason to name only the first.
+            Some(Ok((_, silent)))
+                if name == "checkpoint" && self.args.vkey.is_some() && !silent.is_empty() =>
+            {
+                let (why, key) = (NoteError::NotSigned, silent[0]);
+                let detail =
+                    format!("over {size} entries: {why} ({}, {:08x})", key.algorithm(), key.key_id());
+                self.fail(name, exit, detail);
+            }
+            held => {
+                let (state, by) = match held {
+                    Some(Ok((vkey, silent))) => {
+                        (State::Ok, format!("signed by the log's key {}", signers(vkey, &silent)))
+                    }
+                    _ => (State::Warn, "its signature was not checked: give --vkey".to_owned()),
                 };
                 let word = if name == "append-only" { "continues your checkpoint" } else { "published" };
                 self.report.check(

@@ -18,7 +18,8 @@ pub struct Args {
     /// A checkpoint kept from an earlier visit: the log must continue it
     #[arg(long, visible_alias = "saved", value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
-    /// The log's public key, or a file that holds it [default: keys/log.vkey of the directory]
+    /// The log's public key, or a file that holds its keys, each of which must have signed the checkpoint [default:
+    /// keys/log.vkey of the directory]
     #[arg(long, value_name = "KEY")]
     pub vkey: Option<String>,
     /// Who has to have cosigned the log (C2SP tlog-policy): with fewer witnesses the exit code is 4

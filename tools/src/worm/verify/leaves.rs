@@ -20,7 +20,7 @@ impl Run<'_> {
         &mut self,
         log: &LogFiles,
         notes: &Notes,
-        vkey: Option<&Verifier>,
+        vkey: Option<&LogKeys>,
         saved: Option<&Signed>,
     ) -> Result<(), Fault> {
         let published = self.published(log.region())?;
@@ -123,13 +123,7 @@ impl Run<'_> {
         }
     }
 
-    fn logged(
-        &mut self,
-        found: &Roots,
-        claims: &[Claim],
-        logged: &[(Lsn, &Signed)],
-        vkey: Option<&Verifier>,
-    ) {
+    fn logged(&mut self, found: &Roots, claims: &[Claim], logged: &[(Lsn, &Signed)], vkey: Option<&LogKeys>) {
         for (lsn, signed) in logged {
             let (size, claimed) = (signed.checkpoint.size, signed.checkpoint.root);
             match computed(found, claims, signed) {
@@ -142,7 +136,7 @@ impl Run<'_> {
                 }
                 Some(_) => {}
             }
-            if let Some(Err(why)) = vkey.map(|vkey| signed.verify(vkey)) {
+            if let Some(Err(why)) = vkey.map(|vkey| vkey.verify(signed)) {
                 let detail = format!("the checkpoint in record {lsn}: {why}");
                 return self.fail("log on itself", Exit::Tampered, detail);
             }

@@ -8,7 +8,7 @@
 //! 6. append-only: the tree continues a checkpoint that the auditor kept
 //! 7. continuity: numbers, records and times in order, gaps, nothing of the period missing
 
-use engine::checkpoint::{Signed, TrustPolicy};
+use engine::checkpoint::{NoteError, Signed, TrustPolicy};
 use engine::tree::tiles::{TileHashes, WIDTH};
 use engine::tree::{consistency_proof, verify_consistency};
 
@@ -18,6 +18,7 @@ use crate::pack::plan::Plan;
 use crate::pack::source::STAMPS;
 use crate::pack::tiles::{BadTile, Checked, Folder, Tiles};
 use crate::pack::{Claim, check_sums};
+use crate::receipt::signers;
 use crate::worm::when;
 use crate::worm::witnesses::judge;
 
@@ -41,7 +42,7 @@ pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summar
         let path = stages.pack.vkey();
         path.is_file().then(|| path.display().to_string())
     });
-    let vkey = match key.map(|key| first_key(&key)).transpose() {
+    let vkey = match key.map(|key| crate::audit::home::read_vkey(&key)).transpose() {
         Ok(vkey) => vkey,
         Err(fault) if args.vkey.is_some() => return Err(fault),
         Err(fault) => {
@@ -70,16 +71,6 @@ pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summar
     stages.continuity(&plan, &passed.summary, period);
     let sound = vkey.is_some() && args.vkey.is_some();
     Ok((stages.end(period.is_some(), sound), passed.summary))
-}
-
-/// The key itself, or the first line of the file that holds it.
-fn first_key(given: &str) -> Result<Verifier, Fault> {
-    let path = std::path::Path::new(given);
-    if !path.is_file() {
-        return crate::audit::home::read_vkey(given);
-    }
-    let text = String::from_utf8_lossy(&crate::pack::small(path)?).into_owned();
-    crate::audit::home::read_vkey(text.lines().next().unwrap_or_default())
 }
 
 impl Stages<'_> {
@@ -227,13 +218,8 @@ impl Stages<'_> {
         self.report.check(name, State::Ok, format!("{}{part}", signed.checkpoint.root));
     }
 
-    fn signatures(&mut self, signed: &Signed, vkey: Option<&Verifier>) {
+    fn signatures(&mut self, signed: &Signed, vkey: Option<&LogKeys>) {
         let name = "4 signatures";
-        let others = signed.signatures.len().saturating_sub(1);
-        let witnesses = match others {
-            0 => "witnesses none: only the operator vouches for this tree".to_owned(),
-            n => format!("{n} further lines, which nobody here has a key for"),
-        };
         let Some(vkey) = vkey else {
             self.report.check(
                 name,
@@ -242,16 +228,31 @@ impl Stages<'_> {
             );
             return;
         };
-        if let Err(error) = signed.verify(vkey) {
-            let detail = format!("checkpoint: {error} ({})", vkey.vkey());
+        let silent = match vkey.verify(signed) {
+            Ok(silent) => silent,
+            Err(error) => {
+                let detail = format!("checkpoint: {error} ({})", vkey.vkey());
+                self.report.fail(name, Exit::Tampered, detail);
+                return;
+            }
+        };
+        let own = self.args.vkey.is_some();
+        // Whoever names both keys wants both: else an attacker who broke one would just leave the other's line out.
+        if let Some(key) = silent.first().filter(|_| own) {
+            let detail =
+                format!("checkpoint: {} ({}, {:08x})", NoteError::NotSigned, key.algorithm(), key.key_id());
             self.report.fail(name, Exit::Tampered, detail);
             return;
         }
-        let own = self.args.vkey.is_some();
+        let witnesses = match signed.signatures.len() + silent.len() - vkey.keys().len() {
+            0 => "witnesses none: only the operator vouches for this tree".to_owned(),
+            n => format!("{n} further lines, which nobody here has a key for"),
+        };
         let whose = if own { "" } else { ", which is the pack's own claim: compare it, and give --vkey" };
         // A tree that nobody but its operator vouches for is never all green.
         let state = State::Warn;
-        self.report.check(name, state, format!("log key {:08x}{whose}; {witnesses}", vkey.key_id()));
+        let keys = signers(vkey, &silent);
+        self.report.check(name, state, format!("log key {keys}{whose}; {witnesses}"));
     }
 
     /// Are those who cosigned enough for the auditor's policy?
@@ -279,7 +280,7 @@ impl Stages<'_> {
         &mut self,
         signed: &Signed,
         saved: Option<&Signed>,
-        vkey: Option<&Verifier>,
+        vkey: Option<&LogKeys>,
     ) -> Result<(), Fault> {
         let name = "6 append-only";
         let Some(saved) = saved else {
@@ -293,7 +294,7 @@ impl Stages<'_> {
             fail(self, format!("your checkpoint is of {}, this one of {}", old.origin, new.origin));
             return Ok(());
         }
-        if let Some(Err(error)) = vkey.map(|vkey| saved.verify(vkey)) {
+        if let Some(Err(error)) = vkey.map(|vkey| vkey.verify(saved)) {
             fail(self, format!("your checkpoint over {} entries: {error}", thousands(old.size)));
             return Ok(());
         }
