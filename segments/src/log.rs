@@ -21,7 +21,7 @@ use crate::manifest::Manifest;
 use crate::place::Stamp;
 use crate::rotate::{Full, Next, reserve_of};
 use crate::segment::SegmentHeader;
-use crate::standing::Standing;
+use crate::standing::{Owned, Standing};
 use crate::stats::Stats;
 
 /// A promise to come: everything up to `lsn`, and every frame appended before it, is durable once a ticket with
@@ -249,7 +249,7 @@ impl<D: Disk> Log<D> {
     /// Sees to it that the open batch has room for a frame of `size` bytes.
     fn make_room(&mut self, kind: Kind, size: usize) -> Result<(), LogError> {
         loop {
-            let used = self.draft.as_ref().map_or(BATCH_HEADER, |draft| draft.used);
+            let used = self.draft.as_ref().map_or(BATCH_HEADER + self.head(), |draft| draft.used);
             // A segment that holds nothing yet keeps nothing back, or the largest frame would fit nowhere.
             let fresh = self.active.frames == 0;
             let reserve = if kind == Kind::Entry && !fresh { self.reserve() } else { 0 };
@@ -257,7 +257,11 @@ impl<D: Disk> Log<D> {
                 if self.draft.is_none() {
                     let slot = self.take_slot()?;
                     let committed = self.committed.min(self.tip);
+                    let first = self.head() > 0;
                     self.draft = Some(Draft { slot, used: BATCH_HEADER, sum: Sum::new(self.tip), committed });
+                    if first {
+                        self.standing.frames().iter().for_each(|frame| self.put(&frame.borrow()));
+                    }
                 }
                 return Ok(());
             }
@@ -272,10 +276,15 @@ impl<D: Disk> Log<D> {
             }
             while self.retire(true)? {}
             self.rotate()?;
-            for frame in self.standing.frames() {
-                self.make_room(frame.kind, frame.size())?;
-                self.put(&frame.borrow());
-            }
+        }
+    }
+
+    /// What the frames that stand take in the next batch, bytes: the first one of a segment begins with them, whoever
+    /// began the segment. A crash may have come between its header and its first batch.
+    pub(crate) fn head(&self) -> usize {
+        match self.active.end == BLOCK as u64 && self.draft.is_none() {
+            true => self.standing.frames().iter().map(Owned::size).sum(),
+            false => 0,
         }
     }
 

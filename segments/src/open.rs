@@ -128,6 +128,10 @@ struct Opening<'a, D, F> {
     each: F,
     index: Index,
     standing: Standing,
+    /// The last segment in which a vote was seen.
+    voted_in: u64,
+    /// The last segment that was not read through; 0 when all were.
+    skipped: u64,
     recovery: Recovery,
     /// Where the log stands behind the segments read so far.
     tip: Lsn,
@@ -175,6 +179,8 @@ impl<D: Disk> Log<D> {
             each: |_: &Header, _: u64, frame: &Frame<'_>| each(frame),
             index: Index::default(),
             standing: Standing::default(),
+            voted_in: 0,
+            skipped: 0,
             recovery: Recovery::default(),
             tip: Lsn::ZERO,
             committed: Lsn::ZERO,
@@ -207,6 +213,7 @@ where
             }
         }
         let active = self.active(&newest)?;
+        self.look_back()?;
         Ok((newest, full, active))
     }
 
@@ -220,13 +227,16 @@ where
         let number = header.number;
         self.index.begin(header.tip);
         let (each, standing, recovery) = (&mut self.each, &mut self.standing, &mut self.recovery);
+        let voted_in = &mut self.voted_in;
         let (mut purged, mut place) = (Lsn::ZERO, 0);
         let here = loop {
             let step = walk.step(source, &mut |header, at, frame| {
                 standing.note(frame);
                 recovery.frames += 1;
-                if frame.kind == Kind::Purged {
-                    purged = purged.max(frame.lsn);
+                match frame.kind {
+                    Kind::Purged => purged = purged.max(frame.lsn),
+                    Kind::Vote => *voted_in = number,
+                    Kind::Entry | Kind::Truncate => {}
                 }
                 place = at;
                 each(header, at, frame)

@@ -143,7 +143,7 @@ impl<D: Disk> Log<D> {
             let standing = (BATCH_HEADER + Standing::BYTES_MAX).next_multiple_of(BLOCK) as u64;
             self.segment_bytes.saturating_sub(2 * BLOCK as u64 + standing + kept(self.segment_bytes))
         } else {
-            let drafted = self.drafted().next_multiple_of(BLOCK) as u64;
+            let drafted = self.drafted().max(self.head()).next_multiple_of(BLOCK) as u64;
             (self.active.room() as u64).saturating_sub(drafted + kept(self.active.header.bytes))
         };
         Room { bytes, whole, refused: self.refused.clone() }

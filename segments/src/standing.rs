@@ -52,6 +52,14 @@ impl Standing {
         *stands = Some(Owned { kind, lsn, term, payload: payload.to_vec() });
     }
 
+    pub(crate) fn has_purged(&self) -> bool {
+        self.purged.is_some()
+    }
+
+    pub(crate) fn has_vote(&self) -> bool {
+        self.vote.is_some()
+    }
+
     pub(crate) fn frames(&self) -> Vec<Owned> {
         self.vote.iter().chain(&self.purged).cloned().collect()
     }

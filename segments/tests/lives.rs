@@ -260,3 +260,65 @@ fn a_sealed_segment_that_is_cut_under_a_reader_is_damaged() {
     }
     assert_eq!(log.read(Lsn(1), &mut |_| true).expect("it is whole again"), Lsn(tip + 1));
 }
+
+/// The vote that is found when everything before `from` is skipped.
+fn vote_from(dir: &Path, from: u64) -> (Log<AnyDisk>, Option<Vec<u8>>) {
+    let (disk, _) = AnyDisk::open(dir, Prefer::Posix).expect("the directory is free");
+    let mut vote = None;
+    let options = Options { replay_from: Lsn(from), ..options() };
+    let opened = Log::open(disk, &options, |frame| {
+        if frame.kind == Kind::Vote {
+            vote = Some(frame.payload.to_vec());
+        }
+        Ok::<(), String>(())
+    });
+    (opened.expect("it opens").0, vote)
+}
+
+/// A crash may come when a segment is begun and holds nothing yet. The vote stands in those before it, which a start from
+/// a snapshot does not read through; and what is appended then is led by it, as in any segment.
+#[test]
+fn a_vote_outlives_a_crash_between_a_segments_header_and_its_first_batch() {
+    for votes in [&[(1, "one")][..], &[(1, "one"), (60, "two"), (61, "three")]] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut log, ..) = open(dir.path(), Prefer::Posix);
+        let (mut lsn, mut at, mut last) = (0, 0, votes[0].1);
+        while log.stats().sealed < 3 {
+            lsn += 1;
+            assert!(lsn < 1000, "they are never sealed");
+            if let Some((_, vote)) = votes.iter().find(|(before, _)| *before == lsn) {
+                log.append(Frame::vote(lsn, vote.as_bytes())).expect("votes");
+                last = vote;
+            }
+            log.append(Frame::entry(Lsn(lsn), 1, &payload(lsn))).expect("appends");
+            log.flush().expect("flushes");
+            log.set_committed(Lsn(lsn));
+            at = log.sealed();
+        }
+        drop(log);
+        // The last segment as it was when it was begun.
+        let path = dir.path().join(segments::segment_name(at + 1));
+        let mut bytes = std::fs::read(&path).expect("reads");
+        bytes[BLOCK..].fill(0);
+        std::fs::write(&path, bytes).expect("writes");
+        let footer = segments::seed::read_sealed(dir.path(), at).expect("it is sealed").1;
+        let (mut log, vote) = vote_from(dir.path(), footer.last.0 + 1);
+        assert_eq!(vote.as_deref(), Some(last.as_bytes()), "after {at} sealed segments");
+        let next = log.tip().next();
+        assert_eq!(next, footer.last.next());
+        log.append(Frame::entry(next, 1, &payload(next.0))).expect("appends");
+        log.flush().expect("flushes");
+        drop(log);
+        // Nothing but the last segment has it now.
+        let mut found = None;
+        let scan = segments::Scan::open(dir.path()).expect("a log");
+        let scanned = scan.frames(at + 1, &mut |scanned| {
+            if scanned.frame.kind == Kind::Vote {
+                found = Some(scanned.frame.payload.to_vec());
+            }
+            Ok::<(), ()>(())
+        });
+        assert!(scanned.is_ok() && found.as_deref() == Some(last.as_bytes()), "{found:?}");
+        assert_eq!(vote_from(dir.path(), next.0).1.as_deref(), Some(last.as_bytes()));
+    }
+}

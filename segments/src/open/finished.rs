@@ -85,6 +85,7 @@ where
                     number,
                 );
             }
+            self.skipped = number;
             self.index.skip(Span { first: footer.first.0, last: footer.last.0 });
             // A segment may begin by voiding what stands before it: its end is the log's end, higher or lower.
             self.tip = footer.last;
@@ -100,6 +101,50 @@ where
         self.disk.close(file);
         if footer != found {
             return self.corrupt(Flaw::new(at + 16, format!("{found:?}"), format!("{footer:?}")), number);
+        }
+        Ok(())
+    }
+
+    /// Finds the frames that stand where no segment that was read through tells them: the last one may have been begun,
+    /// and hold nothing yet. A segment begins with them, so nearly always one is enough.
+    pub(super) fn look_back(&mut self) -> Result<(), OpenError> {
+        for number in (self.voted_in + 1..=self.skipped).rev() {
+            let (file, header) = self.open_segment(number)?;
+            let header = header.or_else(|flaw| self.corrupt(flaw, number))?;
+            let unreadable = OpenError::unreadable(number);
+            let mut bytes = BlockBuf::new(header.bytes as usize);
+            self.disk.read(file, 0, &mut bytes).map_err(unreadable)?;
+            self.disk.close(file);
+            let (mut found, purged) = (Standing::default(), self.standing.has_purged());
+            let mut walk = Walk::new(&header, Lsn::ZERO, Chain::EachBatch);
+            let here = loop {
+                let step = walk.step(&mut &bytes[..], &mut |batch, at, frame| {
+                    let stands = frame.kind == Kind::Vote || frame.kind == Kind::Purged && !purged;
+                    if !stands {
+                        return Ok(());
+                    }
+                    found.note(frame);
+                    (self.each)(batch, at, frame)
+                });
+                match step {
+                    Ok(Here::Batch(_)) => {}
+                    Ok(here) => break here,
+                    Err(Stop::Io(error)) => return Err(OpenError::unreadable(number)(error)),
+                    Err(Stop::Each(reason)) => {
+                        let (segment, offset) = (number, walk.offset);
+                        return Err(OpenError::Refused { segment, offset, reason: reason.to_string() });
+                    }
+                }
+            };
+            let later = walk.later(&mut &bytes[..], &here).map_err(OpenError::unreadable(number))?;
+            let stopped = Found::of(&here).expect("the walk stopped");
+            if decide(State::Sealed, stopped, later, false) != Verdict::Clean {
+                return self.corrupt(stop_flaw(&here, later, &walk), number);
+            }
+            found.frames().iter().for_each(|frame| self.standing.note(&frame.borrow()));
+            if found.has_vote() {
+                break;
+            }
         }
         Ok(())
     }
