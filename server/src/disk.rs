@@ -27,6 +27,8 @@ const SLOW_AFTER: u32 = 3;
 const WELL_AFTER: u32 = 60;
 /// Between two hand-overs by one node.
 const REST: Duration = Duration::from_secs(60);
+/// Between two looks for a better node when there was none.
+const AGAIN: Duration = Duration::from_secs(10);
 /// How long another node may take to take over.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -167,7 +169,8 @@ fn p99(window: &[u64]) -> u64 {
 pub async fn watch(node: Arc<Node>) {
     let Some(limit) = node.config.slow_sync else { return };
     let mut judge = Judge::new(limit);
-    let mut rested: Option<Instant> = None;
+    // When the next hand-over may begin, and when it was last said that nobody is better.
+    let (mut rests_until, mut said): (Option<Instant>, Option<Instant>) = (None, None);
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -189,7 +192,7 @@ pub async fn watch(node: Arc<Node>) {
             (true, false) => tracing::info!("the log's disk is well again: {}", disk.line()),
             _ => {}
         }
-        let tired = rested.is_some_and(|at| at.elapsed() < REST);
+        let tired = rests_until.is_some_and(|until| Instant::now() < until);
         let unfit = match () {
             () if node.fold.damages.any() => Some("damaged"),
             () if node.full(&log) => Some("full"),
@@ -201,14 +204,21 @@ pub async fn watch(node: Arc<Node>) {
             && node.has_peers()
             && !tired
         {
-            rested = Some(Instant::now());
-            hand_over(&node, why).await;
+            let tried = hand_over(&node, why).await;
+            rests_until = Some(Instant::now() + if tried { REST } else { AGAIN });
+            if !tried && said.is_none_or(|at| at.elapsed() >= REST) {
+                said = Some(Instant::now());
+                tracing::warn!(
+                    "the leader's disk is {why}, and no other voter's is better: it goes on to lead"
+                );
+            }
         }
     }
 }
 
-/// Hands over to the voter with the fastest disk among those that are well; keeps the lead when there is none.
-async fn hand_over(node: &Arc<Node>, why: &'static str) {
+/// Hands over to the voter with the fastest disk among those that are well; keeps the lead when there is none, and says
+/// whether there was one.
+async fn hand_over(node: &Arc<Node>, why: &'static str) -> bool {
     let voters =
         node.group.members().into_iter().filter(|member| member.voter && member.node != node.config.node_id);
     let mut well: Vec<(u64, u64)> = Vec::new();
@@ -223,20 +233,18 @@ async fn hand_over(node: &Arc<Node>, why: &'static str) {
         }
     }
     well.sort_unstable();
-    if well.is_empty() {
-        return tracing::warn!(
-            "the leader's disk is {why}, and no other voter's is better: it goes on to lead"
-        );
-    }
+    let tried = !well.is_empty();
     for (_, to) in well {
         match node.group.hand_over(Some(to), HAND_OVER_PATIENCE).await {
             Ok(()) => {
                 node.metrics.disk_hand_overs.with_label_values(&[why]).inc();
-                return tracing::warn!(to, "the lead was handed over: this node's disk is {why}");
+                tracing::warn!(to, "the lead was handed over: this node's disk is {why}");
+                break;
             }
             Err(error) => tracing::warn!(to, %error, "the lead was not handed over"),
         }
     }
+    tried
 }
 
 #[cfg(test)]
