@@ -39,4 +39,5 @@ mod seed;
 mod slow_disk;
 mod snapshot;
 mod stamps;
+mod times;
 mod witness;

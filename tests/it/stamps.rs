@@ -20,14 +20,14 @@ fn openssl(folder: &Path, line: &str) -> (Option<i32>, String) {
 }
 
 /// An authority on this machine. Its certificate is `tsa.pem`, signed by `ca.pem`.
-struct Authority {
-    address: SocketAddr,
-    folder: PathBuf,
+pub struct Authority {
+    pub address: SocketAddr,
+    pub folder: PathBuf,
     broken: Arc<AtomicBool>,
 }
 
 impl Authority {
-    fn start(folder: &Path) -> Authority {
+    pub fn start(folder: &Path) -> Authority {
         std::fs::create_dir_all(folder).expect("a directory");
         let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("a file");
         write("tsa.cnf", CONFIG);

@@ -23,6 +23,7 @@ pub mod replay;
 pub mod report;
 pub mod sign;
 pub mod snapshot;
+pub mod stamp;
 pub mod submit;
 pub mod ui;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::refusal::{Problem, Refusal};
 use super::reply::{JSON, Reply, TEXT};
 use super::{TENANT, accept, elsewhere};
 use crate::door::TenantDoor;
-use crate::node::Node;
+use crate::node::{Node, tile_dir};
 use crate::projections::tiles::Published;
 use crate::receipts;
 use engine::ledger::First;
@@ -127,6 +127,56 @@ pub(super) fn verifier_key(node: &Node, region: &str) -> Result<Reply, Problem> 
         return Err(Refusal::NotFound.into());
     }
     Ok(Reply::new(200, TEXT, node.fold.terms.signer.vkeys()))
+}
+
+/// Names of the attested checkpoints and of what was said of them. L1: they grow with the stamps that were asked for, an hour
+/// apart where nobody set less; the newest are listed.
+const STAMPS_MAX: usize = 4096;
+
+/// Where they are, of the region in the path.
+fn stamps_of(node: &Node, region: &str) -> Result<std::path::PathBuf, Problem> {
+    if region == node.config.region {
+        Ok(tile_dir(&node.config).join("anchors"))
+    } else {
+        Err(Refusal::NotFound.into())
+    }
+}
+
+fn unreadable(error: &std::io::Error) -> Problem {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Refusal::NotFound.into();
+    }
+    tracing::error!(%error, "a file beside the checkpoint cannot be read");
+    Refusal::Internal.into()
+}
+
+pub(super) async fn stamps(node: &Arc<Node>, region: &str) -> Result<Reply, Problem> {
+    let folder = stamps_of(node, region)?;
+    let names = aside(move || {
+        let list = std::fs::read_dir(folder)?;
+        let names = list.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.filter(|name| is_stamp(name)).collect::<Vec<_>>())
+    });
+    let mut names = names.await?.map_err(|error: std::io::Error| unreadable(&error))?;
+    names.sort();
+    let newest = names.split_off(names.len().saturating_sub(STAMPS_MAX));
+    Ok(Reply::new(200, TEXT, newest.join("\n") + "\n").with(header::CACHE_CONTROL, "max-age=1"))
+}
+
+pub(super) async fn stamp(node: &Arc<Node>, region: &str, name: &str) -> Result<Reply, Problem> {
+    let path = stamps_of(node, region)?.join(name);
+    if !is_stamp(name) {
+        return Err(Refusal::NotFound.into());
+    }
+    let bytes = aside(move || std::fs::read(path)).await?.map_err(|error| unreadable(&error))?;
+    Ok(cached(Reply::new(200, OCTETS, bytes), true))
+}
+
+/// Whether this is how a file there may be called, and none that is being written.
+fn is_stamp(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let known = [".checkpoint", ".tsr", ".ots"].iter().any(|end| name.ends_with(end));
+    known && name.len() <= 300 && name.as_bytes()[0].is_ascii_digit() && name.bytes().all(plain)
 }
 
 /// A tile of the path that the published tree holds, whole or as a part.

@@ -160,6 +160,8 @@ async fn route(api: &Inner, conn: &Conn, request: Request<Incoming>) -> Reply {
         Endpoint::WitnessAdd => cosign::add(node, conn, request).await,
         Endpoint::WitnessKey => cosign::key(node),
         Endpoint::AnchorsChange => anchors::change(node, conn, request).await,
+        Endpoint::Stamps => audit::stamps(node, matched.values[0]).await,
+        Endpoint::Stamp => audit::stamp(node, matched.values[0], matched.values[1]).await,
         Endpoint::VerifierKey => audit::verifier_key(node, matched.values[0]),
         Endpoint::Tile => audit::tile(node, matched.values[0], matched.values[1]).await,
         Endpoint::Entries => {

@@ -7,6 +7,7 @@
 //! PACK/vkey                     the log's public key, as claimed by whoever made the pack
 //! PACK/tile/L/N[.p/W]           hash tiles
 //! PACK/tile/entries/N[.p/W]     entry bundles
+//! PACK/anchors/                 what others said of its checkpoints (`anchors`)
 //! PACK/log/                     the segments, where the pack was made with them
 //! PACK/proofs/                  a few receipts and their entries
 //! PACK/verify.html, README.txt  a page that checks receipts offline; how to check the pack with others' tools
@@ -15,6 +16,7 @@
 //! Invariants kept here: a file appears under its name whole or not at all; `SHA256SUMS` stands there only when
 //! everything else does; every byte of every file is under the tree, under a signature, or in `SHA256SUMS`.
 
+pub mod anchors;
 pub mod pass;
 pub mod plan;
 pub mod source;

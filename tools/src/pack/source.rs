@@ -8,6 +8,7 @@ use engine::leaf::Leaf;
 use engine::limits::{LEAF_MAX, NOTE_MAX};
 use engine::tree::tiles::{Kind, Tile, WIDTH, bundle_entries, bundle_push};
 
+use super::anchors::WITNESSED;
 use super::tiles::{Tiles, read_file, tile_max};
 use crate::agent::send::retry_after;
 use crate::audit::home::{Home, HomeArgs};
@@ -118,6 +119,27 @@ impl Source {
             found.extend(self.small(name)?.map(|bytes| (name, bytes)));
         }
         Ok(found)
+    }
+
+    /// Copies what others said of the checkpoints of these sizes.
+    ///
+    /// # Errors
+    /// It cannot be read, or not be written.
+    pub fn anchors(&mut self, sizes: std::ops::RangeInclusive<u64>, out: &Path) -> Result<u64, Fault> {
+        let names = match self {
+            Source::Folder(dir) | Source::Home(dir, ..) => super::anchors::names_in(dir)?,
+            Source::Server(client, path, _) => {
+                let list = ask(client, &format!("{path}/anchors"), None)?.unwrap_or_default();
+                String::from_utf8_lossy(&list).lines().map(str::to_owned).collect()
+            }
+        };
+        super::anchors::copy(names, sizes, out, |name| match self.small(name)? {
+            // A server of ours gives it under another name.
+            None if name == WITNESSED && matches!(self, Source::Server(..)) => {
+                self.small("checkpoint?witnessed")
+            }
+            found => Ok(found),
+        })
     }
 
     /// Where it is, for messages.

@@ -216,6 +216,9 @@ pub fn make(source: &mut Source, out: &Path, want: &Want, ui: Ui) -> Result<Made
     for (name, bytes) in source.stamps()? {
         put(&out.join(name), &bytes)?;
     }
+    // Those of other periods would hang in the air: the tiles in the pack do not lead to them.
+    let entries = plan.entries();
+    source.anchors(entries.start + 1..=entries.end, out)?;
     let (files, bytes) = fill(source, out, &plan, &signed.checkpoint.root, ui)?;
     finish(out, &plan, &note, want.proofs)?;
     Ok(Made { claim, signed, own_key, files, bytes })

@@ -216,6 +216,10 @@ fn export(home: &Home, args: &Args, note: &[u8], signed: &Signed, ui: Ui) -> Res
         write(&out.join("vkey"), verifier.text().as_bytes())?;
     }
     write(&out.join("checkpoint"), note)?;
+    let tiles = home.dir().join("tlog").join(region(home, args.region.as_ref())?);
+    crate::pack::anchors::copy(crate::pack::anchors::names_in(&tiles)?, 0..=size, out, |name| {
+        crate::pack::tiles::read_file(&tiles.join(name), 4 * engine::limits::NOTE_MAX as u64)
+    })?;
     let copied = if args.segments { copy_segments(&home.log(), out, &claim)? } else { 0 };
     finish(out, &plan, note, args.proofs)?;
     Ok((rows.files, copied))

@@ -25,6 +25,9 @@ pub struct Args {
     /// Who has to have cosigned the log (C2SP tlog-policy): with fewer witnesses the exit code is 4
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// Root certificates of the time-stamp authorities that you trust, in PEM: with no stamp of theirs the exit code is 4
+    #[arg(long, value_name = "FILE")]
+    pub tsa_ca: Option<PathBuf>,
     /// Count the entries from this time on (the whole log is checked all the same): 2026-10-01 or RFC 3339
     #[arg(long, value_name = "TIME", value_parser = parse_from)]
     pub from: Option<u64>,
@@ -124,7 +127,11 @@ impl Args {
 
     /// A flag that means something for an evidence pack only.
     pub(super) fn not_for_homes(&self) -> Option<&'static str> {
-        let flags = [("--read-subset", self.read_subset.is_some()), ("--resume", self.resume.is_some())];
+        let flags = [
+            ("--read-subset", self.read_subset.is_some()),
+            ("--resume", self.resume.is_some()),
+            ("--tsa-ca", self.tsa_ca.is_some()),
+        ];
         flags.iter().find(|(_, given)| *given).map(|(name, _)| *name)
     }
 
@@ -152,6 +159,7 @@ impl Args {
             checkpoint: None,
             vkey: None,
             policy: None,
+            tsa_ca: None,
             from: None,
             to: None,
             kek: None,

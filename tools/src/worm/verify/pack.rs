@@ -9,21 +9,24 @@
 //! 7. continuity: numbers, records and times in order, gaps, nothing of the period missing
 
 use engine::checkpoint::{NoteError, Signed, TrustPolicy};
-use engine::tree::tiles::{TileHashes, WIDTH};
-use engine::tree::{consistency_proof, verify_consistency};
+use engine::tree::tiles::WIDTH;
 
 use super::*;
 use crate::pack::pass::{Finding, Pass, Passed, upper};
 use crate::pack::plan::Plan;
-use crate::pack::source::STAMPS;
-use crate::pack::tiles::{BadTile, Checked, Folder, Tiles};
+use crate::pack::tiles::{BadTile, Checked, Folder};
 use crate::pack::{Claim, check_sums};
 use crate::receipt::signers;
+use crate::stamp::Roots;
 use crate::worm::when;
 use crate::worm::witnesses::judge;
 
+mod append;
 mod resume;
 mod segments;
+mod time;
+
+use append::Continues;
 
 /// What the stages share.
 struct Stages<'a> {
@@ -51,6 +54,7 @@ pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summar
         }
     };
     let policy = args.policy.as_deref().map(read_policy).transpose()?;
+    let roots = args.tsa_ca.as_deref().map(Roots::read).transpose()?;
     let saved = args.checkpoint.as_deref().map(read_checkpoint).transpose()?.map(|(_, signed)| signed);
     let Some((signed, plan, claim)) = stages.format()? else {
         return Ok((stages.end(false, true), Summary::default()));
@@ -65,8 +69,8 @@ pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summar
     stages.leaves(&plan, &passed, made.as_ref());
     stages.root(&plan, &passed, &signed, tree);
     stages.signatures(&signed, vkey.as_ref());
-    stages.policy(&signed, policy.as_ref());
-    stages.time();
+    stages.policy(&signed, vkey.as_ref(), policy.as_ref())?;
+    stages.time(&signed, vkey.as_ref(), roots.as_ref())?;
     stages.append_only(&signed, saved.as_ref(), vkey.as_ref())?;
     stages.continuity(&plan, &passed.summary, period);
     let sound = vkey.is_some() && args.vkey.is_some();
@@ -255,89 +259,42 @@ impl Stages<'_> {
         self.report.check(name, state, format!("log key {keys}{whose}; {witnesses}"));
     }
 
-    /// Are those who cosigned enough for the auditor's policy?
-    fn policy(&mut self, signed: &Signed, policy: Option<&TrustPolicy>) {
-        let Some((state, exit, detail)) = policy.map(|policy| judge(policy, signed)) else { return };
+    /// Are those who cosigned enough for the auditor's policy? Witnesses are slower than checkpoints: the newest one that they
+    /// cosigned may stand beside the pack's.
+    fn policy(
+        &mut self,
+        signed: &Signed,
+        vkey: Option<&LogKeys>,
+        policy: Option<&TrustPolicy>,
+    ) -> Result<(), Fault> {
+        const BESIDE: &str = crate::pack::anchors::WITNESSED;
+        let Some(policy) = policy else { return Ok(()) };
+        let mut judged = vec![judge(policy, signed)];
+        let path = self.pack.dir().join(BESIDE);
+        if path.is_file() {
+            let held = |other: &Signed| vkey.map_or(Ok(()), |vkey| vkey.verify(other).map(|_| ()));
+            let other =
+                Signed::parse(&crate::pack::small(&path)?).and_then(|other| held(&other).map(|()| other));
+            judged.push(match other {
+                Err(error) => (State::Fail, Exit::Tampered, format!("{BESIDE}: {error}")),
+                Ok(other) => match self.continues(&other.checkpoint, &signed.checkpoint)? {
+                    Continues::No(why) => (State::Fail, Exit::Tampered, format!("{BESIDE}: {why}")),
+                    Continues::Lacks(_) => {
+                        (State::Fail, Exit::Policy, format!("{BESIDE}: its tiles are not in the pack"))
+                    }
+                    Continues::Yes => {
+                        let (state, exit, detail) = judge(policy, &other);
+                        (state, exit, format!("{BESIDE}: {detail}"))
+                    }
+                },
+            });
+        }
+        let forged = judged.iter().position(|(_, exit, _)| *exit == Exit::Tampered);
+        let met = judged.iter().position(|(_, exit, _)| *exit == Exit::Ok);
+        let (state, exit, detail) = judged.swap_remove(forged.or(met).unwrap_or(judged.len() - 1));
         match state {
             State::Fail => self.report.fail("  witnesses", exit, detail),
             _ => self.report.check("  witnesses", state, detail),
-        }
-    }
-
-    fn time(&mut self) {
-        let here: Vec<&str> =
-            STAMPS.into_iter().filter(|name| self.pack.dir().join(name).is_file()).collect();
-        let detail = if here.is_empty() {
-            "no time stamp in the pack: only the log's own clock says when".to_owned()
-        } else {
-            let how = "openssl ts -verify -data checkpoint -in checkpoint.tsr -CAfile CA, ots verify checkpoint.ots";
-            format!("{} not checked here; with others' tools: {how}", here.join(", "))
-        };
-        self.report.check("5 time", State::Skipped, detail);
-    }
-
-    fn append_only(
-        &mut self,
-        signed: &Signed,
-        saved: Option<&Signed>,
-        vkey: Option<&LogKeys>,
-    ) -> Result<(), Fault> {
-        let name = "6 append-only";
-        let Some(saved) = saved else {
-            let detail = "no earlier checkpoint given: keep this one, and next time give it with --saved";
-            self.report.check(name, State::Skipped, detail);
-            return Ok(());
-        };
-        let (old, new) = (&saved.checkpoint, &signed.checkpoint);
-        let fail = |stages: &mut Self, why: String| stages.report.fail(name, Exit::Inconsistent, why);
-        if old.origin != new.origin {
-            fail(self, format!("your checkpoint is of {}, this one of {}", old.origin, new.origin));
-            return Ok(());
-        }
-        if let Some(Err(error)) = vkey.map(|vkey| vkey.verify(saved)) {
-            fail(self, format!("your checkpoint over {} entries: {error}", thousands(old.size)));
-            return Ok(());
-        }
-        if old.size > new.size {
-            let (had, has) = (thousands(old.size), thousands(new.size));
-            fail(self, format!("the log had {had} entries when you kept your checkpoint, it has {has} now"));
-            return Ok(());
-        }
-        let (mut folder, mut absent) = (Folder(self.pack.dir().to_owned()), None);
-        let mut hashes = TileHashes::new(new.size, |tile| match folder.tile(tile) {
-            Ok(Some(bytes)) => Ok(bytes),
-            Ok(None) => {
-                absent = Some(tile);
-                Err(None)
-            }
-            Err(fault) => Err(Some(fault)),
-        });
-        let path = match consistency_proof(old.size, new.size, &mut hashes) {
-            Ok(path) => path,
-            Err(engine::tree::ProofError::Read(engine::tree::tiles::TileError::Fetch(Some(fault)))) => {
-                return Err(fault);
-            }
-            Err(_) => {
-                let tile = absent.map_or_else(|| "a tile".to_owned(), |tile| tile.path());
-                let detail = format!("{tile} is not in the pack: fetch it with --saved and your checkpoint");
-                self.report.fail(name, Exit::Missing, detail);
-                return Ok(());
-            }
-        };
-        match verify_consistency(old.size, new.size, &path, &old.root, &new.root) {
-            Ok(()) => {
-                let detail =
-                    format!("consistent with your saved checkpoint over {} entries", thousands(old.size));
-                self.report.check(name, State::Ok, detail);
-            }
-            Err(_) => fail(
-                self,
-                format!(
-                    "the first {} entries are not those of your saved checkpoint (root {}): the log was forked or rewritten",
-                    thousands(old.size),
-                    old.root
-                ),
-            ),
         }
         Ok(())
     }
