@@ -37,7 +37,7 @@ use crate::message::{Answer, Request};
 use crate::metrics::{ALONE_AFTER, Metrics, Role};
 use crate::network::{self, Network};
 use crate::pending::Pending;
-use crate::repair::{self, Mender};
+use crate::repair::{self, InRepair, Mender};
 use crate::room::{self, Promise};
 use crate::settings::raft_config;
 use crate::state_machine::{StateMachine, standing_membership};
@@ -77,6 +77,8 @@ pub struct GroupConfig {
     pub in_flight_batches: usize,
     /// Told what the opening of a damaged log waits for, for people.
     pub waits: Arc<watch::Sender<String>>,
+    /// Who answers other nodes while the opening waits for a repair.
+    pub in_repair: Arc<InRepair>,
     /// Name of the disk given to [`Group::open`], for [`Metrics`].
     pub backend: &'static str,
 }
@@ -94,6 +96,7 @@ impl GroupConfig {
             in_flight_bytes: 64 << 20,
             in_flight_batches: 1024,
             waits: Arc::default(),
+            in_repair: Arc::default(),
             backend: "",
         }
     }
@@ -166,9 +169,10 @@ impl<R: Runtime> Group<R> {
         let options = segments::Options { replay_from: from, at_least: from, ..config.log };
         let mender = Mender::new(config.node, config.transport.clone(), config.seeds);
         if let Some((at, membership)) = standing_membership(&machine.standing())? {
-            mender.note(at, &membership);
+            mender.begin_with(from, at, &membership);
         }
-        let (log, recovered, recovery) = repair::open::<D, R>(disk, &options, &mender, &config.waits).await?;
+        let beside = (&*config.waits, &*config.in_repair);
+        let (log, recovered, recovery) = repair::open::<D, R>(disk, &options, &mender, beside).await?;
         let fresh = recovered.last.is_none();
         let end = log.tip();
         let record_max = RECORD_BYTES_MAX.min(log.largest_frame() - FRAME_HEADER);

@@ -43,7 +43,7 @@ pub use members::MemberStanding;
 pub use message::MESSAGE_MAX;
 pub use metrics::{ALONE_AFTER, Metrics, Role, SYNC_EDGES_US, SyncHistogram};
 pub use pending::Pending;
-pub use repair::{Repairs, Rot};
+pub use repair::{InRepair, Repairs, Rot};
 pub use survivor::{Survived, survive};
 pub use transport::{Alone, Peer, Transport, Unreached};
 pub use types::{Member, Runtime, Tokio};

@@ -27,7 +27,7 @@ use crate::log_actor::{Command, Out};
 use crate::mailbox::{Bound, Closed, Mailbox};
 use crate::message::{ENTRIES_BYTES_MAX, ENTRIES_MAX};
 use crate::progress::Progress;
-use crate::repair::Mender;
+use crate::repair::{Good, Mender};
 use crate::room::Room;
 use crate::types::{Entry, LogId, Runtime, Types, Vote, index_of, log_id, lsn_of};
 
@@ -48,16 +48,22 @@ pub(crate) struct Recovered {
 /// A log that is open, what Raft must know of it, and what opening found.
 pub(crate) type Opened<D> = (Log<D>, Recovered, Recovery);
 
+/// Why a log does not open, and what is good of it, unless something was written to it.
+pub(crate) struct Refused<D: Disk> {
+    pub(crate) error: OpenError,
+    pub(crate) good: Option<Good<D>>,
+}
+
 impl Recovered {
     /// Open the log on `disk` and learn it.
     ///
     /// # Errors
-    /// Why it does not open, and the disk, if nothing was written to it.
+    /// [`Refused`].
     pub(crate) fn open<D: Disk>(
         disk: D,
         options: &Options,
         mender: &Mender,
-    ) -> Result<Opened<D>, (OpenError, Option<D>)> {
+    ) -> Result<Opened<D>, Box<Refused<D>>> {
         let mut found = Recovered::default();
         let opened = Log::open_or_return(disk, options, |frame: &Frame<'_>| {
             mender.look(frame);
@@ -71,7 +77,11 @@ impl Recovered {
             }
             Ok::<(), io::Error>(())
         });
-        let (mut log, recovery) = opened.map_err(|(error, disk)| (error.into(), disk))?;
+        let vote = found.vote;
+        let good = |prefix| Good { prefix, vote, members: mender.members() };
+        let (mut log, recovery) = opened.map_err(|refused| {
+            Box::new(Refused { error: refused.error.into(), good: refused.prefix.map(good) })
+        })?;
         let (tip, committed) = (log.tip(), log.committed());
         let mut id_at = |lsn: Lsn| -> Result<Option<LogId>, OpenError> {
             let Some(index) = index_of(lsn) else { return Ok(None) };
@@ -79,8 +89,9 @@ impl Recovered {
                 log.read_one(lsn).map_err(|error| OpenError::Io(io::Error::other(error.to_string())))?;
             Ok(entry.map(|(term, _)| log_id(term, index)))
         };
-        found.committed = id_at(committed).map_err(|error| (error, None))?;
-        found.last = id_at(tip).map_err(|error| (error, None))?.max(found.purged);
+        let refused = |error| Box::new(Refused { error, good: None });
+        found.committed = id_at(committed).map_err(refused)?;
+        found.last = id_at(tip).map_err(refused)?.max(found.purged);
         Ok((log, found, recovery))
     }
 }
@@ -184,6 +195,11 @@ impl<R: Runtime> Shared<R> {
         drop(state);
         // Freed outside the lock: this may be the last handle to a batch of megabytes.
         drop(gone);
+    }
+
+    /// The last vote that is durable. No answer leaves before what it promises is.
+    pub(crate) fn vote(&self) -> Option<Vote> {
+        self.lock().vote
     }
 
     /// From now on entries leave memory when they are durable, applied or not.

@@ -17,7 +17,7 @@
 //!          4 read index 0 lsn u64 | 1 not the leader, leader u64 (0 unknown)
 //!          5 refused    text (u16)
 //! ```
-//! Tag 9 of both stands in `fetched`. `id` is lsn u64, term u64; `id?` has a u8 before it that says whether it follows.
+//! Tags from 9 on stand in `fetched`. `id` is lsn u64, term u64; `id?` has a u8 before it that says whether it follows.
 
 mod fetched;
 
@@ -266,7 +266,7 @@ impl Answer {
                 Answer::ReadIndex(if leads { Ok(Lsn(number)) } else { Err((number != 0).then_some(number)) })
             }
             5 => Answer::Refused(reader.text16(REASON_MAX, "reason")?),
-            9 => Answer::Fetched(Fetched::read(&mut reader)?),
+            tag @ (9 | 10) => Answer::Fetched(Fetched::read(tag == 10, &mut reader)?),
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         };
         reader.end()?;
@@ -430,11 +430,11 @@ mod tests {
             any::<u64>().prop_map(|lsn| Answer::ReadIndex(Ok(Lsn(lsn)))),
             option::of(1..u64::MAX).prop_map(|leader| Answer::ReadIndex(Err(leader))),
             "[a-zß ]{0,500}".prop_map(Answer::Refused),
-            (a_vote(), 1..1u64 << 40, vec(vec(any::<u8>(), 0..300), 0..5)).prop_map(
-                |(vote, lsn, records)| {
+            (a_vote(), any::<bool>(), 1..1u64 << 40, vec(vec(any::<u8>(), 0..300), 0..5)).prop_map(
+                |(vote, in_repair, lsn, records)| {
                     let entries = (lsn..).zip(records).map(|(lsn, record)| (Lsn(lsn), 3, record)).collect();
                     let (committed, members_at, members) = (Lsn(lsn), Lsn(lsn / 2), vec![1; 9]);
-                    Answer::Fetched(Fetched { vote, committed, members_at, members, entries })
+                    Answer::Fetched(Fetched { in_repair, vote, committed, members_at, members, entries })
                 }
             ),
         ]

@@ -7,18 +7,20 @@
 //!
 //! - Peers are those that the log's memberships name, as far as they could be read, and those that are configured.
 //! - What a peer sends is held against what is known (`judge`), and what comes of it against the segment's own sums.
-//! - A node never votes twice in a term. Where the damage may hide a vote, every other voter is asked for its term: a
-//!   candidate that was promised a vote has its term, so the highest of them is at least that of anything promised. The
-//!   node then stands as having given its vote in that term to nobody. It waits until all of them have answered.
+//! - A node never votes twice in a term. Where the damage may hide a vote, the others are asked for their terms (`votes`).
+//! - While it waits it gives others that are in repair what stands before its own damage (`in_repair`): of two that rotted at
+//!   different places, the one whose damage comes first finds what it lacks at the other one, and then the other way round.
 //! - It waits for as long as it takes, and says what for: rot that every replica has is nobody's to repair (F4).
 //!
 //! A node that is alone in its group repairs nothing: its log does not open, and the error says where.
 
+mod in_repair;
 mod judge;
 #[cfg(test)]
 mod tests;
+mod votes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +29,6 @@ use std::time::Duration;
 use engine::event::{Payload, Record};
 use engine::log::Lsn;
 use openraft::async_runtime::WatchReceiver;
-use openraft::impls::leader_id_std::LeaderId;
 use openraft::type_config::TypeConfigExt;
 use segments::{Disk, Fill, Frame, Gap, Kind, Mended, Options, Repair};
 use tokio::sync::watch;
@@ -36,11 +37,11 @@ use crate::codec;
 use crate::error::OpenError;
 use crate::group::Group;
 use crate::log_actor::Command;
-use crate::log_store::{LogStore, Opened, Recovered, Shared};
+use crate::log_store::{LogStore, Opened, Recovered, Refused, Shared};
 use crate::message::{Answer, Fetched, Request};
 use crate::network;
 use crate::transport::{Peer, Transport};
-use crate::types::{Membership, Runtime, Types, Vote, index_of, lsn_of};
+use crate::types::{LogId, Membership, Runtime, Types, Vote, index_of, lsn_of};
 
 /// How long a peer may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,6 +60,10 @@ const REPAIRS_MAX: usize = 1024;
 
 /// Bytes fetched for one gap, at most: what a segment can hold.
 const GAP_BYTES_MAX: usize = segments::SEGMENT_SIZE_MAX as usize;
+
+pub(crate) use in_repair::Good;
+pub use in_repair::InRepair;
+use votes::Votes;
 
 /// How many repairs there were since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,10 +92,12 @@ pub(crate) struct Mender {
 /// What the newest memberships say.
 #[derive(Default)]
 struct Known {
-    /// Where the newest in the own log stands.
+    /// Up to here the machine knows which one was the last.
+    floor: Lsn,
+    /// The newest in the own log, and where it stands.
     at: Lsn,
+    membership: Option<Membership>,
     peers: BTreeMap<u64, Peer>,
-    voters: BTreeSet<u64>,
 }
 
 impl Mender {
@@ -115,15 +122,28 @@ impl Mender {
     pub(crate) fn note(&self, at: Lsn, membership: &Membership) {
         let mut known = self.known();
         known.at = at;
-        known.voters = membership.voter_ids().collect();
+        known.membership = Some(membership.clone());
         known.peers =
             membership.nodes().map(|(node, member)| (*node, network::peer(*node, member))).collect();
+    }
+
+    /// The machine has applied everything up to `floor`, and the last membership among that.
+    pub(crate) fn begin_with(&self, floor: Lsn, at: Lsn, membership: &Membership) {
+        self.note(at, membership);
+        self.known().floor = floor;
+    }
+
+    /// The newest membership, and where it stands.
+    pub(crate) fn members(&self) -> Option<(Lsn, Membership)> {
+        let known = self.known();
+        known.membership.clone().map(|membership| (known.at, membership))
     }
 
     /// A frame of the log, as it is opened.
     pub(crate) fn look(&self, frame: &Frame<'_>) {
         // The tag of a membership; few records are looked at further.
         if frame.kind == Kind::Entry
+            && frame.lsn > self.known().floor
             && frame.payload.first() == Some(&2)
             && let Ok(Record { payload: Payload::Membership(bytes), .. }) = Record::decode(frame.payload)
             && let Ok(membership) = codec::decode_membership(&bytes)
@@ -190,16 +210,21 @@ impl Mender {
         let (from, to) = judge::range(gap);
         let mut all = self.fetch(peer, from, to).await?;
         let mut bytes = 0;
-        while let Some((last, _, _)) = all.entries.last()
-            && *last < to
+        while let Some(end) = all.entries.last().cloned()
+            && end.0 < to
         {
             bytes += all.entries.iter().map(|(_, _, payload)| payload.len()).sum::<usize>();
             if bytes > GAP_BYTES_MAX {
                 return Err(format!("node {} sends more than a segment holds", peer.node));
             }
-            let mut more = self.fetch(peer, last.next(), to).await?;
-            if more.entries.is_empty() {
-                break;
+            let mut more = self.fetch(peer, end.0.next(), to).await?;
+            let Some(begin) = more.entries.first().cloned() else { break };
+            // Its log may have changed in between. What one leader wrote is one log; otherwise both come out of it at once.
+            if begin.1 != end.1 {
+                let both = self.fetch(peer, end.0, begin.0).await?;
+                if both.entries != [end, begin] {
+                    return Err(format!("node {}: its log changed while it was asked", peer.node));
+                }
             }
             all.committed = more.committed;
             all.entries.append(&mut more.entries);
@@ -232,53 +257,6 @@ impl Mender {
         }
         Ok(fills)
     }
-
-    /// Those who may have asked for a vote: the voters of every membership that is known, but for those before one that is
-    /// agreed. Who was taken out by that one can win no election after it, for a majority holds it without this node;
-    /// and of an election before it that majority knows the term.
-    fn may_have_asked(&self, settled: Lsn, said: &[(Lsn, Membership)]) -> BTreeSet<u64> {
-        let known = self.known();
-        let own = if known.at < settled { BTreeSet::new() } else { known.voters.clone() };
-        let theirs = said.iter().filter(|(at, _)| *at >= settled);
-        own.into_iter().chain(theirs.flat_map(|(_, membership)| membership.voter_ids())).collect()
-    }
-
-    /// A vote of a term at least as high as that of any vote this node may have given; all other voters have been asked
-    /// for theirs. `own` is the highest term of those that can still be read.
-    async fn vote(&self, own: u64) -> Result<Vote, String> {
-        let mut term = own;
-        let mut answered = BTreeSet::from([self.node]);
-        let mut said: Vec<(Lsn, Membership)> = Vec::new();
-        let mut settled = Lsn::ZERO;
-        for peer in self.peers() {
-            // Those who cannot be reached are missed below, if they vote.
-            let Ok(fetched) = self.fetch(&peer, Lsn(1), Lsn(1)).await else { continue };
-            term = term.max(fetched.vote.leader_id.term);
-            answered.insert(peer.node);
-            if let Ok(membership) = codec::decode_membership(&fetched.members) {
-                if fetched.members_at <= fetched.committed {
-                    settled = settled.max(fetched.members_at);
-                }
-                let mut known = self.known();
-                for (node, member) in membership.nodes() {
-                    known.peers.entry(*node).or_insert_with(|| network::peer(*node, member));
-                }
-                drop(known);
-                said.push((fetched.members_at, membership));
-            }
-        }
-        let voters = self.may_have_asked(settled, &said);
-        match voters.difference(&answered).next() {
-            None if answered.len() > 1 => Ok(nobody(term)),
-            None => Err("a vote may be lost, and nobody says in which term".into()),
-            Some(node) => Err(format!("a vote may be lost, and node {node} has not said its term")),
-        }
-    }
-}
-
-/// A vote in `term` that nobody gets.
-fn nobody(term: u64) -> Vote {
-    Vote { leader_id: LeaderId { term, voted_for: 0 }, committed: false }
 }
 
 /// Opens the log on `disk`; what is damaged is repaired first, if there are other nodes. Waits for them.
@@ -289,23 +267,23 @@ pub(crate) async fn open<D: Disk, R: Runtime>(
     mut disk: D,
     options: &Options,
     mender: &Mender,
-    waits: &watch::Sender<String>,
+    beside: (&watch::Sender<String>, &InRepair),
 ) -> Result<Opened<D>, OpenError> {
-    let mut repairs = 0;
+    let (mut repairs, mut votes) = (0, Votes::default());
     loop {
-        let (error, given) = match Recovered::open(disk, options, mender) {
+        let Refused { error, good } = match Recovered::open(disk, options, mender) {
             Ok(opened) => return Ok(opened),
-            Err(failed) => failed,
+            Err(refused) => *refused,
         };
         let damaged = match &error {
             OpenError::Log(error) => error.damaged().filter(|segment| *segment > 0),
             _ => None,
         };
-        let (Some(segment), Some(mut given)) = (damaged, given) else { return Err(error) };
+        let (Some(segment), Some(mut good)) = (damaged, good) else { return Err(error) };
         if !mender.has_peers() {
             // What names the others may stand behind the damage.
-            let gleaned =
-                segments::glean(&mut given, &mut |frame| mender.look(frame), &|| mender.has_peers());
+            let disk = good.prefix.disk();
+            let gleaned = segments::glean(disk, &mut |frame| mender.look(frame), &|| mender.has_peers());
             if let Err(why) = gleaned {
                 return Err(OpenError::Io(io::Error::other(format!("{error}; {why}"))));
             }
@@ -314,9 +292,9 @@ pub(crate) async fn open<D: Disk, R: Runtime>(
             return Err(error);
         }
         repairs += 1;
-        disk = given;
         mender.begin(segment, &error);
-        let mended = mend::<D, R>(&mut disk, options, mender, segment, waits).await;
+        let mended = mend::<D, R>(&mut good, options, mender, segment, beside, &mut votes).await;
+        disk = good.prefix.into_disk();
         mender.end(segment, mended.as_ref().copied().map_err(String::as_str));
         // A later attempt may do better only if something else changes: an operator, or the disk.
         if let Err(why) = mended {
@@ -325,31 +303,44 @@ pub(crate) async fn open<D: Disk, R: Runtime>(
     }
 }
 
-/// Repairs one segment of a log that is not open.
+/// Repairs one segment of a log that is not open, and answers others meanwhile.
 async fn mend<D: Disk, R: Runtime>(
-    disk: &mut D,
+    good: &mut Good<D>,
     options: &Options,
     mender: &Mender,
     segment: u64,
-    waits: &watch::Sender<String>,
+    (waits, in_repair): (&watch::Sender<String>, &InRepair),
+    votes: &mut Votes,
 ) -> Result<Mended, String> {
-    let repair = Repair::examine(disk, options, segment).map_err(|error| error.to_string())?;
+    let examined = Repair::examine(good.prefix.disk(), options, segment);
+    let repair = examined.map_err(|error| error.to_string())?;
+    let asking = ask::<R>(&repair, mender, waits, votes);
+    let (fills, vote) = in_repair.answer_while(good, asking).await?;
+    let bytes = vote.map(|vote| (vote.leader_id.term, codec::encode_vote(&vote)));
+    let vote = bytes.as_ref().map(|(term, bytes)| (*term, &bytes[..]));
+    repair.mend(good.prefix.disk(), &fills, vote).map_err(|error| error.to_string())
+}
+
+/// Asks until all that the repair needs is there, and says what is missing.
+async fn ask<R: Runtime>(
+    repair: &Repair,
+    mender: &Mender,
+    waits: &watch::Sender<String>,
+    votes: &mut Votes,
+) -> Result<(Vec<Fill>, Option<Vote>), String> {
+    let segment = repair.segment();
     let mut rounds = 0;
     loop {
         let ready = async {
             let fills = mender.fills(repair.gaps()).await?;
             let vote = match repair.hides_a_vote(&fills) {
-                true => Some(mender.vote(repair.voted()).await?),
+                true => Some(mender.vote(repair.voted(), votes).await?),
                 false => None,
             };
             Ok::<_, String>((fills, vote))
         };
         match ready.await {
-            Ok((fills, vote)) => {
-                let bytes = vote.map(|vote| (vote.leader_id.term, codec::encode_vote(&vote)));
-                let vote = bytes.as_ref().map(|(term, bytes)| (*term, &bytes[..]));
-                return repair.mend(disk, &fills, vote).map_err(|error| error.to_string());
-            }
+            Ok(ready) => return Ok(ready),
             Err(why) => {
                 waits.send_replace(format!("segment {segment} is damaged and not repaired yet: {why}"));
                 if rounds % ROUNDS_A_LINE == 0 {
@@ -452,19 +443,28 @@ impl<R: Runtime> Group<R> {
 
     /// Answers a node that repairs its log.
     pub(crate) async fn give(&self, from: Lsn, to: Lsn) -> Answer {
+        // Before the entries are read: what is committed now is not another entry then. And the vote as it is on the disk, for
+        // what Raft publishes may come later than its answers.
+        let (vote, committed, at, members) = {
+            let watch = self.raft.metrics();
+            let raft = watch.borrow_watched();
+            let lsn = |id: Option<LogId>| id.map_or(Lsn::ZERO, |id| lsn_of(id.index));
+            let at = raft.membership_config.log_id().map_or(Lsn::ZERO, |id| lsn_of(id.index));
+            let members = codec::encode_membership(raft.membership_config.membership());
+            (self.shared.vote().unwrap_or_else(|| votes::nobody(0)), lsn(raft.local_committed), at, members)
+        };
         let store = LogStore(self.shared.clone());
         let entries = match (index_of(from), to.0) {
             (Some(first), last) if from <= to => store.stored(first, last).await,
             _ => Err(io::Error::other("positions that cannot be")),
         };
-        let watch = self.raft.metrics();
-        let raft = watch.borrow_watched();
         match entries {
             Ok(entries) => Answer::Fetched(Fetched {
-                members_at: raft.membership_config.log_id().map_or(Lsn::ZERO, |id| lsn_of(id.index)),
-                vote: raft.vote,
-                committed: raft.local_committed.map_or(Lsn::ZERO, |id| lsn_of(id.index)),
-                members: codec::encode_membership(raft.membership_config.membership()),
+                in_repair: false,
+                vote,
+                committed,
+                members_at: at,
+                members,
                 entries,
             }),
             Err(error) => Answer::Refused(error.to_string()),

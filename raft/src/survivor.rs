@@ -55,7 +55,7 @@ pub fn survive<D: Disk>(
 ) -> Result<Survived, OpenError> {
     // The others are gone for good: what this log has lost, it has lost.
     let nobody = Mender::new(node, Arc::new(Alone), Vec::new());
-    let (mut log, found, _) = Recovered::open(old, old_options, &nobody).map_err(|(error, _)| error)?;
+    let (mut log, found, _) = Recovered::open(old, old_options, &nobody).map_err(|refused| refused.error)?;
     let (Some(vote), Some(last)) = (found.vote, found.last) else {
         return Err(wrong("the log holds nothing"));
     };

@@ -29,6 +29,7 @@ use crate::index::{Index, Span};
 use crate::log::{Active, Log, Parts, Ticket};
 use crate::manifest::{MANIFEST, MANIFEST_BYTES, Manifest, Slots};
 use crate::place::Identity;
+use crate::read::Prefix;
 use crate::recover::{Found, State, Verdict, decide};
 use crate::rotate::{Full, write_manifest};
 use crate::segment::{Footer, SegmentHeader, segment_name, segment_number};
@@ -108,6 +109,14 @@ pub struct Recovery {
     pub manifest_repaired: Option<String>,
 }
 
+/// A log that does not open.
+pub struct Refused<D: Disk> {
+    /// Why.
+    pub error: OpenError,
+    /// What stands before the damage, and with it the disk, unless something was written.
+    pub prefix: Option<Prefix<D>>,
+}
+
 /// A tail that a crash left and nobody was promised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Torn {
@@ -158,20 +167,22 @@ impl<D: Disk> Log<D> {
         options: &Options,
         each: impl FnMut(&Frame<'_>) -> Result<(), E>,
     ) -> Result<(Log<D>, Recovery), OpenError> {
-        Log::open_or_return(disk, options, each).map_err(|(error, _)| error)
+        Log::open_or_return(disk, options, each).map_err(|refused| refused.error)
     }
 
-    /// The same; a log that does not open gives its disk back, to be repaired.
+    /// The same; a log that does not open gives back what stands before the damage, and with it the disk, to be repaired.
     ///
     /// # Errors
-    /// As [`Log::open`], with the disk.
+    /// As [`Log::open`].
     pub fn open_or_return<E: Display>(
         disk: D,
         options: &Options,
         mut each: impl FnMut(&Frame<'_>) -> Result<(), E>,
-    ) -> Result<(Log<D>, Recovery), (OpenError, Option<D>)> {
+    ) -> Result<(Log<D>, Recovery), Box<Refused<D>>> {
+        let refused = |error, prefix| Box::new(Refused { error, prefix });
         if let Err(error) = options.check() {
-            return Err((error, Some(disk)));
+            let prefix = Prefix { disk, index: Index::default(), committed: Lsn::ZERO };
+            return Err(refused(error, Some(prefix)));
         }
         let mut opening = Opening {
             disk,
@@ -190,8 +201,14 @@ impl<D: Disk> Log<D> {
             unused: Vec::new(),
         };
         match opening.find() {
-            Ok((newest, full, active)) => opening.finish(newest, full, active).map_err(|error| (error, None)),
-            Err(error) => Err((error, Some(opening.disk))),
+            Ok((newest, full, active)) => {
+                opening.finish(newest, full, active).map_err(|error| refused(error, None))
+            }
+            Err(error) => {
+                let Opening { disk, index, mark, .. } = opening;
+                // Not what footers say: what stands at the end of a segment may be void by what is damaged behind it.
+                Err(refused(error, Some(Prefix { disk, index, committed: mark })))
+            }
         }
     }
 }
@@ -205,7 +222,13 @@ where
         let newest = self.newest()?;
         let manifest = &newest.manifest;
         let mut full = VecDeque::new();
-        for number in 1..manifest.active.number {
+        for number in 1..=manifest.active.number {
+            if newest.missing == Some(number) {
+                return Err(OpenError::MissingSegment { number, last: manifest.active.number });
+            }
+            if number == manifest.active.number {
+                break;
+            }
             if number <= manifest.sealed {
                 self.sealed(number, manifest)?;
             } else {
@@ -244,6 +267,7 @@ where
             match step {
                 Ok(Here::Batch(batch)) => {
                     self.index.note(&batch);
+                    self.mark = batch.committed;
                     recovery.batches += 1;
                 }
                 Ok(here) => break here,
@@ -259,7 +283,6 @@ where
         };
         let later = walk.later(source, &here).map_err(OpenError::unreadable(number))?;
         self.tip = walk.tip;
-        self.mark = walk.committed;
         self.committed = self.committed.max(walk.committed).max(purged);
         self.next_batch = walk.next_batch;
         Ok((here, later))

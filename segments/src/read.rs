@@ -88,23 +88,82 @@ impl<D: Disk> Log<D> {
         let name = segment_name(segment);
         let index = &mut self.index;
         // A full segment still awaits its footer, and a map is for files that never change.
-        let map = if segment <= self.manifest.sealed { self.disk.map(&name)? } else { None };
-        let looked = if let Some(map) = &map {
-            Look::new(segment, &mut &*map, index).and_then(|look| look.run(map, next, each))
-        } else {
-            let file = self.disk.open(&name)?;
-            let mut source = from_disk(&mut self.disk, file, READ_AHEAD);
-            let looked = Look::new(segment, &mut source, index).and_then(|look| look.run(source, next, each));
-            self.disk.close(file);
-            looked
-        };
-        looked.map_err(|error| match error {
-            // What a disk refuses to give is as damaged as what it gives wrongly.
-            LogError::Disk(error) => {
-                LogError::Corrupt(Flaw::new(0, "bytes that can be read", error).in_segment(segment, *next))
+        if segment <= self.manifest.sealed
+            && let Some(map) = self.disk.map(&name)?
+        {
+            let looked = Look::new(segment, &mut &map, index).and_then(|look| look.run(&map, next, each));
+            return looked.map_err(|error| damaged(error, segment, *next));
+        }
+        look_at_file(&mut self.disk, index, segment, next, each)
+    }
+}
+
+/// A look into a segment's file.
+fn look_at_file<D: Disk>(
+    disk: &mut D,
+    index: &mut Index,
+    segment: u64,
+    next: &mut Lsn,
+    each: &mut dyn FnMut(&Frame<'_>) -> bool,
+) -> Result<Looked, LogError> {
+    let file = disk.open(&segment_name(segment))?;
+    let mut source = from_disk(disk, file, READ_AHEAD);
+    let looked = Look::new(segment, &mut source, index).and_then(|look| look.run(source, next, each));
+    disk.close(file);
+    looked.map_err(|error| damaged(error, segment, *next))
+}
+
+/// What a disk refuses to give is as damaged as what it gives wrongly.
+fn damaged(error: LogError, segment: u64, next: Lsn) -> LogError {
+    match error {
+        LogError::Disk(error) => {
+            LogError::Corrupt(Flaw::new(0, "bytes that can be read", error).in_segment(segment, next))
+        }
+        error => error,
+    }
+}
+
+/// What stands before the damage in a log that does not open: as it once was, when its last good batch had been written.
+/// What the damage hides may have voided some of it since.
+///
+/// Nothing behind the damage is looked at, and every batch is checked again when it is read.
+pub struct Prefix<D: Disk> {
+    pub(crate) disk: D,
+    pub(crate) index: Index,
+    pub(crate) committed: Lsn,
+}
+
+impl<D: Disk> Prefix<D> {
+    /// The disk, which the log that did not open has not written to.
+    pub fn disk(&mut self) -> &mut D {
+        &mut self.disk
+    }
+
+    /// The same, and nothing else any more.
+    #[must_use]
+    pub fn into_disk(self) -> D {
+        self.disk
+    }
+
+    /// Everything up to here is good, agreed, and so in the log for good: the batches that stand before the damage say so.
+    #[must_use]
+    pub fn committed(&self) -> Lsn {
+        self.committed
+    }
+
+    /// [`Log::read`] as far as the damage.
+    ///
+    /// # Errors
+    /// As [`Log::read`].
+    pub fn read(&mut self, from: Lsn, each: &mut dyn FnMut(&Frame<'_>) -> bool) -> Result<Lsn, LogError> {
+        let mut next = from.max(Lsn(1));
+        while let Some(segment) = self.index.segment_of(next) {
+            let looked = look_at_file(&mut self.disk, &mut self.index, segment, &mut next, each);
+            if looked? == Looked::Done {
+                break;
             }
-            error => error,
-        })
+        }
+        Ok(next)
     }
 }
 

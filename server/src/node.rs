@@ -17,7 +17,7 @@ use crate::identity::{self, Birth, Held, IdentityError};
 use crate::keys::{self, Kek, KeyError};
 use crate::metrics::Metrics;
 use crate::peers::given::Lease;
-use crate::peers::{Hello, PeerError, Peers, join};
+use crate::peers::{Hello, Host, PeerError, Peers, join};
 use crate::projections::projector::Projector;
 use crate::projections::tiles::Tiles;
 use crate::queue::Queue;
@@ -176,6 +176,7 @@ impl Node {
             };
             terms.seeds = config.cluster_join.iter().map(seed).collect();
             terms.me = Member { address: peers.advertise.clone(), incarnation: held.incarnation };
+            peers.answer(Host::new(&hello, &metrics, stage, &terms.in_repair));
         }
         let group = Group::open(terms, disk, Fold(fold.clone())).await?;
         // With others to go on without it a node that computes something else stays, to be looked at.

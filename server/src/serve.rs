@@ -6,12 +6,12 @@ use crate::peers::certificates;
 use crate::peers::given;
 use crate::scrub::{Scrubber, Terms};
 use crate::verdicts::Pool;
-use crate::{anchor, confirm, disk, group_time, lead, peers, proposer};
+use crate::{anchor, confirm, disk, group_time, lead, proposer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// How long a leader that stops waits for another to take over.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub struct Running {
     notary: JoinHandle<()>,
     scrubber: Option<Scrubber>,
     follower: JoinHandle<()>,
-    peers: Option<JoinHandle<()>>,
+    peers: Option<JoinSet<()>>,
     watchers: Vec<JoinHandle<()>>,
 }
 
@@ -63,7 +63,7 @@ impl Running {
             let (certificates, metrics) = (way.certificates.clone(), &node.metrics);
             let gauges = (metrics.certificates_refused.clone(), metrics.certificate_ends.clone());
             watchers.push(tokio::spawn(certificates::watch(certificates.clone(), gauges.0, gauges.1)));
-            Some(peers::listen(way.take_door()?, certificates, node.clone()))
+            way.give(&node)
         });
         let (drain, draining) = watch::channel(false);
         let caps = Caps { all: node.config.max_connections, per_ip: node.config.max_connections_per_ip };
@@ -137,9 +137,7 @@ impl Running {
             proposer.abort();
         }
         // From here on nothing is folded any more, also not what others propose.
-        if let Some(peers) = peers {
-            peers.abort();
-        }
+        drop(peers);
         node.group.shutdown().await;
         let fold = node.fold.clone();
         if fold.fatal().is_none() {

@@ -82,6 +82,41 @@ fn f3_a_node_that_rotted_while_it_was_away_is_repaired_before_it_takes_part() {
     group.insist_sound(&acked);
 }
 
+/// Each of the two has what the other one lacks, and the third one is away: they answer each other while they wait.
+#[test]
+fn f3_two_that_rotted_at_different_places_repair_each_other() {
+    let (mut group, mut acked) = group_at_work();
+    std::mem::take(&mut group.nodes).into_values().for_each(crate::node::Node::stop);
+    let rotten = [(1, segment(&group, 1, 2)), (2, segment(&group, 2, 1))];
+    let whole = rotten.clone().map(|(node, path)| {
+        assert!(begun(&group, node).len() > 3, "both must be sealed");
+        std::fs::remove_dir_all(group.data(node).join("proj")).expect("it is there");
+        let bytes = std::fs::read(&path).expect("it reads");
+        let at = batches(&path)[3];
+        rot(&path, at + 300..at + 340);
+        bytes
+    });
+    let processes = [1, 2].map(|node| (node, group.command(node).spawn()));
+    for (node, process) in processes {
+        group.wait(node, process);
+    }
+    for ((node, path), whole) in rotten.iter().zip(whole) {
+        let page = group.nodes[node].get("/metrics").text();
+        assert_eq!(number(&page, "flk_repairs_done_total"), 1, "{page}");
+        assert!(
+            std::fs::read(path).expect("it reads") == whole,
+            "the segment of node {node} is not what it was"
+        );
+    }
+    let load = Load::start(group.nodes[&1].address, 6, &Arc::new(AtomicU64::new(1 << 20)));
+    load.wait_for(100);
+    acked.extend(load.end());
+    // Without them it would have found nobody to agree with.
+    group.start(3);
+    // `worm verify` of each of them, too.
+    group.insist_sound(&acked);
+}
+
 #[test]
 fn f3_segments_that_were_cut_short_or_are_gone_are_made_again() {
     let (mut group, acked) = group_at_work();

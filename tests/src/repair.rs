@@ -20,8 +20,12 @@ type Truth = BTreeMap<u64, (u64, Vec<u8>)>;
 /// A log that opens, and its living entries.
 type Opened = (Truth, Log<SimDisk>);
 
-/// Why one does not, and its disk.
-type Refused = Box<(OpenError, Option<SimDisk>)>;
+/// One that does not open.
+type Refused = Box<segments::Refused<SimDisk>>;
+
+fn take(refused: segments::Refused<SimDisk>) -> (OpenError, SimDisk) {
+    (refused.error, refused.prefix.expect("nothing was written").into_disk())
+}
 
 fn options() -> Options {
     let mut options = Options::new(Identity { cluster: [3; 16], region: "eu".into() });
@@ -41,7 +45,7 @@ fn read(device: &Device) -> Result<Opened, Refused> {
         }
         Ok::<(), Infallible>(())
     });
-    let (log, _) = opened.map_err(Box::new)?;
+    let (log, _) = opened?;
     Ok((entries, log))
 }
 
@@ -110,10 +114,9 @@ fn repair(device: &Device, truth: &Truth) -> (usize, bool, bool) {
                 return (repairs, exact, hidden);
             }
             Err(refused) => {
-                let (error, disk) = *refused;
+                let (error, mut disk) = take(*refused);
                 assert!(repairs < 8, "{error}");
                 let number = error.damaged().unwrap_or_else(|| panic!("{error}"));
-                let mut disk = disk.expect("nothing was written");
                 let found = Repair::examine(&mut disk, &options(), number);
                 let found = found.unwrap_or_else(|why| panic!("{error}: {why}"));
                 let fills: Vec<Fill> = found.gaps().iter().map(|gap| fill(gap, truth)).collect();
@@ -150,7 +153,7 @@ fn end_of_batches(bytes: &[u8]) -> usize {
 fn base(voids: bool) -> (Device, Truth, u64) {
     let device = Device::new(5, Sloppy::default());
     let truth = write(&device, 330, voids);
-    let (_, log) = read(&device).unwrap_or_else(|refused| panic!("{}", refused.0));
+    let (_, log) = read(&device).unwrap_or_else(|refused| panic!("{}", refused.error));
     let sealed = log.sealed();
     assert!(sealed >= 3);
     (device, truth, sealed)
@@ -206,6 +209,48 @@ fn f3_a_sealed_segment_that_is_gone_comes_back_under_the_same_name() {
     }
 }
 
+/// What stands before the damage can be read, to the last batch, and nothing behind it; where a file is gone, too.
+#[test]
+fn f3_what_stands_before_the_damage_can_be_read_and_nothing_else() {
+    let mut read_some = 0;
+    for voids in [false, true] {
+        let (base, truth, sealed) = base(voids);
+        for number in 1..=sealed + 1 {
+            let whole = bytes(&base, number);
+            let end = if number <= sealed { whole.len() } else { end_of_batches(&whole) - 3 * BLOCK };
+            for at in (0..end).step_by(5 * BLOCK) {
+                let device = base.fork(at as u64);
+                change(&device, number, at..at + BLOCK, |_| 0);
+                if at == 0 && number <= sealed {
+                    device.attach().remove(&segment_name(number)).expect("it is there");
+                }
+                let Err(refused) = read(&device) else { continue };
+                let mut prefix = refused.prefix.expect("nothing was written");
+                let mut next = 0;
+                let read = prefix.read(Lsn(1), &mut |frame| {
+                    next += 1;
+                    assert_eq!(frame.lsn, Lsn(next));
+                    // What is voided behind the damage may be another one; what is agreed may not.
+                    let same = truth
+                        .get(&next)
+                        .is_some_and(|(term, payload)| (*term, &payload[..]) == (frame.term, frame.payload));
+                    assert!(same || voids && next > prefix_committed(&device), "{next} of segment {number}");
+                    true
+                });
+                assert_eq!(read.expect("it is good"), Lsn(next + 1));
+                assert!(prefix.committed() <= Lsn(next));
+                read_some += usize::from(next > 0);
+            }
+        }
+    }
+    assert!(read_some > 20, "{read_some}");
+}
+
+fn prefix_committed(device: &Device) -> u64 {
+    let refused = read(device).err().expect("it is damaged");
+    refused.prefix.expect("nothing was written").committed().0
+}
+
 /// What was repaired may rot again, and its neighbours too.
 #[test]
 fn f3_a_repaired_segment_can_be_repaired_again() {
@@ -225,8 +270,7 @@ fn f3_another_payload_does_not_pass_for_the_one_that_was_lost() {
     let (device, mut truth, _) = base(false);
     let whole = bytes(&device, 2);
     change(&device, 2, 3 * BLOCK + 200..3 * BLOCK + 201, |byte| byte ^ 1);
-    let (_, disk) = *read(&device).err().expect("it is damaged");
-    let mut disk = disk.expect("nothing was written");
+    let (_, mut disk) = take(*read(&device).err().expect("it is damaged"));
     let found = Repair::examine(&mut disk, &options(), 2).expect("it can be looked at");
     let gap = &found.gaps()[0];
     assert!(gap.settled && gap.until > gap.tip);
@@ -248,8 +292,7 @@ fn f3_a_repair_that_dies_anywhere_is_begun_again() {
         for deaths in 0..200 {
             let device = base.fork(deaths);
             change(&device, number, BLOCK..2 * BLOCK, |_| 0);
-            let (_, disk) = *read(&device).err().expect("it is damaged");
-            let mut disk = disk.expect("nothing was written");
+            let (_, mut disk) = take(*read(&device).err().expect("it is damaged"));
             let found = Repair::examine(&mut disk, &options(), number).expect("it can be looked at");
             let fills: Vec<Fill> = found.gaps().iter().map(|gap| fill(gap, &truth)).collect();
             let death = [Death::NothingLands, Death::HalfLands, Death::AllLands][deaths as usize % 3];
@@ -274,7 +317,8 @@ fn f7_a_refused_read_is_named() {
         let device = base.fork(nth);
         device.set_faults(Faults { read_fails_in: Some(nth), ..Faults::default() });
         if let Err(refused) = read(&device) {
-            named += usize::from(matches!(refused.0, OpenError::Unreadable { segment, .. } if segment > 0));
+            named +=
+                usize::from(matches!(refused.error, OpenError::Unreadable { segment, .. } if segment > 0));
         }
         assert_eq!(repair(&device, &truth), (0, true, false));
     }
@@ -295,9 +339,9 @@ fn f7_a_block_that_is_never_given_is_written_anew() {
             let device = base.fork(at as u64);
             device.make_unreadable(&segment_name(number), at..at + BLOCK);
             if last && at >= end {
-                let (error, disk) = *read(&device).err().expect("it is not given");
+                let (error, mut disk) = take(*read(&device).err().expect("it is not given"));
                 assert_eq!(error.damaged(), Some(number));
-                let found = Repair::examine(&mut disk.expect("nothing was written"), &options(), number);
+                let found = Repair::examine(&mut disk, &options(), number);
                 assert!(found.is_err(), "the end of the log at {at}");
                 continue;
             }

@@ -3,7 +3,9 @@
 //! ```text
 //! request  9 fetch      first lsn u64, last lsn u64
 //! answer   9 fetched    vote 17, committed lsn u64, lsn of the membership u64, membership (u16), count u16, count x (lsn u64, term u64, record (u32))
+//!         10 fetched    the same, from a node that is itself in repair
 //! ```
+//! Who does not know the tag 10 takes it for no answer, and waits.
 
 use engine::codec::{DecodeError, Reader, put16, put32};
 use engine::limits::RECORD_BYTES_MAX;
@@ -15,7 +17,9 @@ use crate::types::Vote;
 /// Entries as they stand in a log, and how far that node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fetched {
-    /// The last vote it gave.
+    /// It is in repair at its start: its process takes no part in Raft yet, and may have lost votes that were given before it.
+    pub(crate) in_repair: bool,
+    /// The last vote it gave, as far as it knows.
     pub(crate) vote: Vote,
     /// What it knows to be committed.
     pub(crate) committed: Lsn,
@@ -35,7 +39,7 @@ pub(super) fn put_range(from: Lsn, to: Lsn, out: &mut Vec<u8>) {
 
 impl Fetched {
     pub(super) fn put(&self, out: &mut Vec<u8>) {
-        out.push(9);
+        out.push(if self.in_repair { 10 } else { 9 });
         vote(out, &self.vote);
         out.extend_from_slice(&self.committed.0.to_le_bytes());
         out.extend_from_slice(&self.members_at.0.to_le_bytes());
@@ -49,7 +53,7 @@ impl Fetched {
         }
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Fetched, DecodeError> {
+    pub(super) fn read(in_repair: bool, reader: &mut Reader<'_>) -> Result<Fetched, DecodeError> {
         let vote = read_vote(reader)?;
         let committed = Lsn(reader.u64("committed")?);
         let members_at = Lsn(reader.u64("place of the members")?);
@@ -67,6 +71,6 @@ impl Fetched {
             }
             entries.push((lsn, term, reader.bytes32(RECORD_BYTES_MAX, "record")?.to_vec()));
         }
-        Ok(Fetched { vote, committed, members_at, members, entries })
+        Ok(Fetched { in_repair, vote, committed, members_at, members, entries })
     }
 }

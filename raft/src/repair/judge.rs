@@ -5,6 +5,9 @@
 //! - if the entry right behind the gap is the same there as here, or
 //! - if the peer knows everything in it to be committed, and this node knows that too or holds nothing behind it.
 //!
+//! Both hold whoever answers, also one that is in repair itself: it gives what its log was before the damage, and calls
+//! committed what the good batches there call so. What the damage may have voided since never was committed.
+//!
 //! Anything else may come from a leader that this node never followed. What the node holds before the gap, and does
 //! not know to be committed, may have been voided in the gap: where the peer differs, the peer is right.
 
@@ -61,7 +64,7 @@ pub(super) fn judge(gap: &Gap, answer: Fetched) -> Result<Fill, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repair::nobody;
+    use crate::repair::votes::nobody;
 
     fn entry(lsn: u64, term: u64) -> (Lsn, u64, Vec<u8>) {
         (Lsn(lsn), term, vec![lsn as u8, term as u8])
@@ -75,6 +78,7 @@ mod tests {
     fn answer(committed: u64, entries: &[(u64, u64)]) -> Fetched {
         let entries = entries.iter().map(|(lsn, term)| entry(*lsn, *term)).collect();
         Fetched {
+            in_repair: false,
             vote: nobody(1),
             committed: Lsn(committed),
             members_at: Lsn(1),

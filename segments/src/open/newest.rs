@@ -7,6 +7,8 @@ pub(super) struct Newest {
     pub manifest: Manifest,
     /// What is wrong with the other slot.
     pub damaged: Option<Flaw>,
+    /// The first segment that should be there and is not.
+    pub missing: Option<u64>,
     /// This generation began the active segment; the one before had another, or none.
     begins: bool,
 }
@@ -43,7 +45,7 @@ where
                     });
                 }
             }
-            return Ok(Newest { manifest: self.begin()?, damaged: None, begins: true });
+            return Ok(Newest { manifest: self.begin()?, damaged: None, missing: None, begins: true });
         };
         let found = &manifest.active.identity;
         if *found != self.options.identity {
@@ -51,9 +53,8 @@ where
             return Err(OpenError::Foreign { cluster, region: found.region.clone() });
         }
         let last = manifest.active.number;
-        if let Some(number) = (1..=last).find(|number| !segments.contains(number)) {
-            return Err(OpenError::MissingSegment { number, last });
-        }
+        // Said when those before it have been read.
+        let missing = (1..=last).find(|number| !segments.contains(number));
         for number in segments.into_iter().filter(|number| *number > last) {
             // Only a manifest that was durable lets a segment begin.
             if self.is_used(number)? {
@@ -66,7 +67,7 @@ where
         // A repair that did not come to its end.
         self.unused.extend(names.into_iter().filter(|name| name.ends_with(crate::repair::SUFFIX)));
         let begins = older.is_none_or(|older| older.active != manifest.active);
-        Ok(Newest { manifest, damaged, begins })
+        Ok(Newest { manifest, damaged, missing, begins })
     }
 
     /// Whether a segment's file holds anything but zeros at its beginning.

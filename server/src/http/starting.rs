@@ -34,7 +34,7 @@ impl Stage {
         self.0.send_replace(what.into());
     }
 
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.0.borrow().clone()
     }
 }

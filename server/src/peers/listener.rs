@@ -1,10 +1,15 @@
 //! The accepting side: who may speak, and what is done with what they say.
+//!
+//! It listens before the node is open: a log that is being repaired at a start may need what another node has whose own log
+//! is being repaired. Until then Raft's messages go to [`InRepair`], and everything else is told what the node waits for.
 
 use super::certificates::Certificates;
 use super::forward::{self, Ask, Told};
 use super::hello::{HELLO_MAX, Hello, Stranger};
 use super::wire::WINDOW;
 use super::{CHECKUP, DIGEST, FILES, FORWARD, GREET, PeerError, RAFT, files, tls};
+use crate::http::Stage;
+use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::{checkup, confirm};
 use bytes::Bytes;
@@ -14,14 +19,13 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use raft::MESSAGE_MAX;
+use raft::{InRepair, MESSAGE_MAX};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 /// Connections of peers at a time: every member has one or two.
@@ -53,35 +57,59 @@ impl Listening {
     }
 }
 
-/// Serves peers until the task is dropped.
-pub fn listen(listening: Listening, certificates: Arc<Certificates>, node: Arc<Node>) -> JoinHandle<()> {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    tokio::spawn(async move {
-        let mut connections = tokio::task::JoinSet::new();
-        loop {
-            while connections.try_join_next().is_some() {}
-            let Ok(slot) = slots.clone().acquire_owned().await else { return };
-            match listening.socket.accept().await {
-                Ok((stream, from)) => {
-                    let (acceptor, node) =
-                        (TlsAcceptor::from(certificates.now().server.clone()), node.clone());
-                    connections.spawn(async move {
-                        connection(stream, from, acceptor, node).await;
-                        drop(slot);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accepting a peer failed");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            }
-        }
-    })
+/// Whom connections meet: a node, or what there is of it before it is open.
+pub(crate) struct Host {
+    hello: Hello,
+    metrics: Arc<Metrics>,
+    stage: Stage,
+    in_repair: Arc<InRepair>,
+    pub(super) node: OnceLock<Arc<Node>>,
 }
 
-async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, node: Arc<Node>) {
+impl Host {
+    /// What there is before the node.
+    pub(crate) fn new(
+        hello: &Hello,
+        metrics: &Arc<Metrics>,
+        stage: &Stage,
+        in_repair: &Arc<InRepair>,
+    ) -> Host {
+        Host {
+            hello: hello.clone(),
+            metrics: metrics.clone(),
+            stage: stage.clone(),
+            in_repair: in_repair.clone(),
+            node: OnceLock::new(),
+        }
+    }
+}
+
+/// Serves peers until its task is dropped.
+pub(super) async fn listen(listening: Listening, certificates: Arc<Certificates>, host: Arc<Host>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        match listening.socket.accept().await {
+            Ok((stream, from)) => {
+                let (acceptor, host) = (TlsAcceptor::from(certificates.now().server.clone()), host.clone());
+                connections.spawn(async move {
+                    connection(stream, from, acceptor, host).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting a peer failed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, host: Arc<Host>) {
     let refused = |label: &str, why: &dyn std::fmt::Display| {
-        node.metrics.peers_refused.with_label_values(&[label]).inc();
+        host.metrics.peers_refused.with_label_values(&[label]).inc();
         tracing::warn!(%from, why = %why, "a connection to the peers' port was refused");
     };
     if let Err(error) = stream.set_nodelay(true) {
@@ -102,12 +130,12 @@ async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, 
     let speaker: Arc<OnceLock<Hello>> = Arc::default();
     let greeted = speaker.clone();
     let service = service_fn(|request: Request<Incoming>| {
-        let (node, speaker, certificate) = (node.clone(), speaker.clone(), certificate.clone());
+        let (host, speaker, certificate) = (host.clone(), speaker.clone(), certificate.clone());
         async move {
-            let (status, bytes) = match answer(&node, &speaker, &certificate, request).await {
+            let (status, bytes) = match answer(&host, &speaker, &certificate, request).await {
                 Ok(bytes) => (StatusCode::OK, bytes),
                 Err(Refused::Stranger(stranger)) => {
-                    node.metrics.peers_refused.with_label_values(&[stranger.label()]).inc();
+                    host.metrics.peers_refused.with_label_values(&[stranger.label()]).inc();
                     tracing::warn!(%from, why = %stranger, "a peer was refused");
                     (StatusCode::FORBIDDEN, Bytes::from(stranger.to_string()))
                 }
@@ -152,14 +180,37 @@ impl From<Stranger> for Refused {
 }
 
 async fn answer(
-    node: &Arc<Node>,
+    host: &Arc<Host>,
     speaker: &OnceLock<Hello>,
     certificate: &rustls::pki_types::CertificateDer<'static>,
     request: Request<Incoming>,
 ) -> Result<Bytes, Refused> {
     let path = request.uri().path().to_owned();
+    if path == GREET {
+        let hello = Hello::decode(&read(request, HELLO_MAX).await?)?;
+        if !tls::is_for(certificate, hello.node) {
+            return Err(Stranger::Certificate(hello.node).into());
+        }
+        host.hello.check(&hello)?;
+        if let Some(node) = host.node.get() {
+            known(node, &hello)?;
+        }
+        if hello.is_born() {
+            // A second greeting on a connection changes nothing.
+            let _ = speaker.set(hello);
+        }
+        return Ok(host.hello.encode().into());
+    }
+    let unavailable = |why: String| Refused::Request(StatusCode::SERVICE_UNAVAILABLE, why);
+    let hello = speaker.get().ok_or(Stranger::Unborn)?;
+    let Some(node) = host.node.get() else {
+        // Who the members are is read from the log; what is given here is not secret from any node of the cluster.
+        return match path.as_str() {
+            RAFT => Ok(host.in_repair.serve(&read(request, MESSAGE_MAX).await?).await.into()),
+            _ => Err(unavailable(format!("this node is starting: {}", host.stage.said()))),
+        };
+    };
     let max = match path.as_str() {
-        GREET => HELLO_MAX,
         RAFT => MESSAGE_MAX,
         CHECKUP => 0,
         DIGEST => 8,
@@ -167,34 +218,19 @@ async fn answer(
         FORWARD => node.config.batch_max_bytes.max(node.config.body_max) + forward::AROUND,
         _ => return Err(Refused::Request(StatusCode::NOT_FOUND, "no such path".into())),
     };
-    if path != GREET {
-        let hello = speaker.get().ok_or(Stranger::Unborn)?;
-        // What changed since the greeting counts, too.
-        known(node, hello)?;
-        if path == RAFT && node.fold.diverged().is_some() {
-            let why = "this node computed something else than its group and has halted";
-            return Err(Refused::Request(StatusCode::SERVICE_UNAVAILABLE, why.into()));
-        }
-        let body = read(request, max).await?;
-        return Ok(match path.as_str() {
-            RAFT => node.group.serve(hello.node, &body).await.into(),
-            DIGEST => confirm::answer(node, &body).into(),
-            CHECKUP => checkup::own(node).to_string().into(),
-            FILES => asked(node, &body).await?.encode().into(),
-            _ => forwarded(node, &body).await?.encode().into(),
-        });
+    // What changed since the greeting counts, too.
+    known(node, hello)?;
+    if path == RAFT && node.fold.diverged().is_some() {
+        return Err(unavailable("this node computed something else than its group and has halted".into()));
     }
-    let hello = Hello::decode(&read(request, max).await?)?;
-    if !tls::is_for(certificate, hello.node) {
-        return Err(Stranger::Certificate(hello.node).into());
-    }
-    node.hello.check(&hello)?;
-    known(node, &hello)?;
-    if hello.is_born() {
-        // A second greeting on a connection changes nothing.
-        let _ = speaker.set(hello);
-    }
-    Ok(node.hello.encode().into())
+    let body = read(request, max).await?;
+    Ok(match path.as_str() {
+        RAFT => node.group.serve(hello.node, &body).await.into(),
+        DIGEST => confirm::answer(node, &body).into(),
+        CHECKUP => checkup::own(node).to_string().into(),
+        FILES => asked(node, &body).await?.encode().into(),
+        _ => forwarded(node, &body).await?.encode().into(),
+    })
 }
 
 /// A name that the group knows comes with the data directory that it knows.

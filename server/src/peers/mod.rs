@@ -6,7 +6,8 @@
 //! it, and nobody else can speak as node N.
 //!
 //! After the greeting a connection carries Raft's messages, pieces of sealed segments for a new node, submissions that were sent to a node that does
-//! not lead, and changes of the membership. L1: messages, streams, connections and times all have bounds.
+//! not lead, and changes of the membership. A node whose log is not open yet is greeted too, and gives others that repair theirs what
+//! is good of its own. L1: messages, streams, connections and times all have bounds.
 
 pub mod certificates;
 pub mod files;
@@ -19,11 +20,14 @@ pub mod tls;
 mod wire;
 
 pub use hello::Hello;
-pub use listener::{Listening, listen};
+pub(crate) use listener::Host;
+pub use listener::Listening;
 pub use wire::Wire;
 
+use crate::node::Node;
 use certificates::{Certificates, Files};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::JoinSet;
 
 /// Where the greeting goes.
 const GREET: &str = "/peer/greet";
@@ -46,8 +50,19 @@ pub struct Peers {
     pub advertise: String,
     /// What both ends are known by.
     pub certificates: Arc<Certificates>,
-    /// Waits to be listened to; taken once the node is open.
-    door: std::sync::Mutex<Option<Listening>>,
+    door: Mutex<Door>,
+}
+
+/// What is done at the address where the others connect.
+#[derive(Default)]
+enum Door {
+    /// They wait.
+    Bound(Listening),
+    /// They are answered.
+    Open(Arc<Host>, JoinSet<()>),
+    /// The same, by somebody else's task.
+    #[default]
+    Given,
 }
 
 impl Peers {
@@ -70,14 +85,35 @@ impl Peers {
         let certificates = Arc::new(Certificates::open(files)?);
         let listening = Listening::bind(listen).await?;
         let advertise = config.cluster_advertise.clone().unwrap_or_else(|| listening.address.to_string());
-        let door = std::sync::Mutex::new(Some(listening));
+        let door = Mutex::new(Door::Bound(listening));
         let wire = Wire::new(certificates.clone());
         Ok(Some(Peers { wire, advertise, certificates, door }))
     }
 
-    /// What to listen on, once.
-    pub(crate) fn take_door(&self) -> Option<Listening> {
-        self.door.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+    fn door(&self) -> MutexGuard<'_, Door> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on others are answered, by what there is of the node before it is open.
+    pub(crate) fn answer(&self, host: Host) {
+        let mut door = self.door();
+        if let Door::Bound(listening) = std::mem::take(&mut *door) {
+            let (host, mut task) = (Arc::new(host), JoinSet::new());
+            task.spawn(listener::listen(listening, self.certificates.clone(), host.clone()));
+            *door = Door::Open(host, task);
+        }
+    }
+
+    /// From now on they are answered by the node itself. The task that does it, once; it ends when it is dropped.
+    pub(crate) fn give(&self, node: &Arc<Node>) -> Option<JoinSet<()>> {
+        match std::mem::take(&mut *self.door()) {
+            Door::Open(host, task) => {
+                // Nobody else sets it.
+                let _ = host.node.set(node.clone());
+                Some(task)
+            }
+            Door::Bound(_) | Door::Given => None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use engine::log::Lsn;
 use raft::{Batch, Group, GroupConfig, Machine, OpenError, Peer, ReadError};
 
 use super::mutants::Mutant;
-use super::net::{Net, Up};
+use super::net::{Net, Starting, Up};
 use super::replica::Replica;
 use super::rot;
 use super::world::World;
@@ -61,6 +61,8 @@ pub async fn live(world: World, name: u64, owner: Owner) {
     let peer = |node: u64| Peer { node, address: format!("node-{node}:1"), incarnation: 0 };
     config.seeds = seeds.into_iter().filter(|node| *node != name).map(peer).collect();
     config.transport = Arc::new(Net { world: world.clone(), node: name, incarnation });
+    let starting = Starting { owner, door: config.in_repair.clone(), incarnation };
+    world.ways().starting.insert(name, starting);
     let hosted = world.clone();
     let opened = Group::<SimRt>::open_on(config, device.attach(), replica, |mut actor| {
         rt::spawn(owner, async move {
@@ -75,6 +77,7 @@ pub async fn live(world: World, name: u64, owner: Owner) {
         Ok(())
     })
     .await;
+    world.ways().starting.remove(&name);
     match opened {
         Ok(group) => {
             let group = Arc::new(group);

@@ -9,7 +9,8 @@
 //!
 //! Read in this order: `plan` (what befalls a group), `nemesis`, `operator` and `clients` (who does it), `world`
 //! and `life` (to whom), `net`, `replica` and `look` (where it is watched), `truth` and `judge` (against what),
-//! `mutants`, `minimise`, and `resumed`, which shows why openraft's leaders may not resume.
+//! `together` (several nodes in repair at once), `mutants`, `minimise`, and `resumed`, which shows why openraft's leaders may
+//! not resume.
 
 mod clients;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub mod plan;
 mod replica;
 pub mod resumed;
 mod rot;
+pub mod together;
 mod truth;
 mod wire;
 mod world;
@@ -118,6 +120,11 @@ pub struct TrioReport {
 
 /// Run one world from its seed to its end.
 pub fn run(options: &TrioOptions) -> TrioReport {
+    run_as(options, act)
+}
+
+/// The same with something else that happens in it.
+fn run_as(options: &TrioOptions, act: impl Fn(&World)) -> TrioReport {
     rt::reset(options.seed);
     let world = World::new(options.clone());
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| act(&world))) {

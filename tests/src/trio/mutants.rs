@@ -1,7 +1,7 @@
 //! Planted bugs of groups. Each lives in a port of the product - disk, transport, machine - or in the world
 //! around it; the product has no switch for any of them.
 
-use super::{TrioOptions, resumed, run};
+use super::{TrioOptions, resumed, run, together};
 use crate::disk::Sloppy;
 use crate::sim::mutants::FoldMutant;
 
@@ -63,6 +63,10 @@ pub enum Mutant {
     ForgetsVote,
     /// It votes while it repairs.
     VotesInRepair,
+    /// A node that may have lost a vote takes the word of one that is in repair itself for that of one at work.
+    CountsInRepair,
+    /// A node in repair reads on into the damage for others.
+    GivesDamaged,
 }
 
 /// How a repair may be wrong.
@@ -82,7 +86,7 @@ impl Mutant {
     /// Is it the repair of logs that is wrong? Nobody sees that while none rots.
     pub fn repairs(self) -> bool {
         use Mutant::*;
-        matches!(self, Repair(_) | ForgetsVote | VotesInRepair)
+        matches!(self, Repair(_) | ForgetsVote | VotesInRepair | CountsInRepair | GivesDamaged)
             || matches!(self, Disk(sloppy) if sloppy.no_sync_of_repairs)
     }
 
@@ -148,6 +152,8 @@ pub fn all() -> Vec<(&'static str, Mutant)> {
         ("repair-not-synced", disk(Sloppy { no_sync_of_repairs: true, ..none })),
         ("repair-forgets-the-vote", Mutant::ForgetsVote),
         ("votes-while-in-repair", Mutant::VotesInRepair),
+        ("counts-those-in-repair", Mutant::CountsInRepair),
+        ("gives-what-is-damaged", Mutant::GivesDamaged),
     ]
 }
 
@@ -160,6 +166,8 @@ pub fn named(name: &str) -> Option<Mutant> {
 pub fn caught(options: &TrioOptions) -> Option<String> {
     match options.mutant {
         Mutant::Resumes => resumed::run(options.seed, true).violations.into_iter().next(),
+        Mutant::CountsInRepair => together::votes(options).violations.into_iter().next(),
+        Mutant::GivesDamaged => together::apart(options).violations.into_iter().next(),
         _ => run(options).violations.into_iter().next(),
     }
 }

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use raft::{Group, Peer, Transport, Unreached};
+use raft::{Group, InRepair, Peer, Transport, Unreached};
 use tokio::sync::oneshot;
 
 use super::mutants::Mutant;
-use super::wire::{Answer, Request};
+use super::wire::{Answer, Id, Request};
 use super::world::World;
 use crate::rt::{self, Owner, SimRt, sleep};
 use crate::sim::world::MS;
@@ -26,6 +26,17 @@ pub struct Up {
     pub owner: Owner,
     /// Its group.
     pub group: Arc<Group<SimRt>>,
+    /// Which directory it lives on.
+    pub incarnation: u64,
+}
+
+/// A life whose log is not open yet.
+#[derive(Clone)]
+pub struct Starting {
+    /// The life.
+    pub owner: Owner,
+    /// Who answers while its log is repaired.
+    pub door: Arc<InRepair>,
     /// Which directory it lives on.
     pub incarnation: u64,
 }
@@ -44,6 +55,8 @@ pub struct Ways {
     pub counts: Counts,
     /// Who is there, by name.
     pub up: BTreeMap<u64, Up>,
+    /// Who is about to be, by name.
+    pub starting: BTreeMap<u64, Starting>,
 }
 
 /// Messages by what became of them.
@@ -70,6 +83,7 @@ impl Default for Ways {
             delay: (MS / 10, MS),
             counts: Counts::default(),
             up: BTreeMap::new(),
+            starting: BTreeMap::new(),
         }
     }
 }
@@ -152,7 +166,9 @@ impl Net {
         if self.world.options.mutant == Mutant::VotesInRepair {
             self.vote_in_repair(peer.node, &request);
         }
-        let up = self.world.ways().up.get(&peer.node).cloned()?;
+        let Some(up) = self.world.ways().up.get(&peer.node).cloned() else {
+            return self.deliver_in_repair(peer, request);
+        };
         let misdirected = self.world.options.mutant == Mutant::Misdelivers;
         if !self.greets(peer, &up) {
             self.world.ways().counts.refused += 1;
@@ -176,12 +192,33 @@ impl Net {
                 grant(&mut answer);
             }
             world.observe(to, up.incarnation, &asked, &answer);
-            if world.options.mutant == Mutant::ForgetsVote {
-                misread(&mut answer);
-            }
+            misread(world.options.mutant, &mut answer);
             // Whoever asked may have given up.
             let _ = done.send(answer);
             world.after_answer(to, &asked);
+        });
+        Some(answer)
+    }
+
+    /// The same where the log is not open yet.
+    fn deliver_in_repair(&self, peer: &Peer, request: Vec<u8>) -> Option<oneshot::Receiver<Vec<u8>>> {
+        let starting = self.world.ways().starting.get(&peer.node).cloned()?;
+        if peer.incarnation != 0 && peer.incarnation != starting.incarnation {
+            self.world.ways().counts.refused += 1;
+            return None;
+        }
+        let asked = Request::read(&request).ok()?;
+        let (done, answer) = oneshot::channel();
+        let (to, world) = (peer.node, self.world.clone());
+        rt::spawn(starting.owner, async move {
+            let mut answer = starting.door.serve(&request).await;
+            if let (Mutant::GivesDamaged, Request::Fetch(first, last)) = (world.options.mutant, &asked) {
+                give_more(&mut answer, *first, *last);
+            }
+            world.observe(to, starting.incarnation, &asked, &answer);
+            misread(world.options.mutant, &mut answer);
+            // Whoever asked may have given up.
+            let _ = done.send(answer);
         });
         Some(answer)
     }
@@ -244,9 +281,27 @@ impl Net {
 }
 
 /// What one that repairs its log makes of an answer.
-fn misread(answer: &mut Vec<u8>) {
+fn misread(mutant: Mutant, answer: &mut Vec<u8>) {
+    if !matches!(mutant, Mutant::ForgetsVote | Mutant::CountsInRepair) {
+        return;
+    }
     if let Ok(Answer::Fetched(mut fetched)) = Answer::read(answer) {
-        fetched.vote.term = 0;
+        match mutant {
+            Mutant::ForgetsVote => fetched.vote.term = 0,
+            _ => fetched.in_repair = false,
+        }
+        *answer = Answer::Fetched(fetched).write();
+    }
+}
+
+/// What one that is in repair gives if it reads on into the damage, sums or not.
+fn give_more(answer: &mut Vec<u8>, first: u64, last: u64) {
+    if let Ok(Answer::Fetched(mut fetched)) = Answer::read(answer) {
+        let before = (Id { lsn: first - 1, term: fetched.vote.term.max(1) }, vec![0; 40]);
+        let (id, record) = fetched.entries.last().cloned().unwrap_or(before);
+        let more = (id.lsn + 1..=last).map(|lsn| (Id { lsn, ..id }, record.clone()));
+        fetched.entries.extend(more);
+        fetched.committed = fetched.committed.max(last);
         *answer = Answer::Fetched(fetched).write();
     }
 }

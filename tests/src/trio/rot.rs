@@ -5,7 +5,8 @@
 //!   others, and the group must come back and lack nothing.
 //! - Only what is known to have been durable rots: of the very last batch nobody can say whether a crash tore it
 //!   (`docs/decisions/repair.md`). The manifest is let alone for the same reason: it is not repaired. So are, of what is
-//!   not sealed, logs that end in entries which nobody agreed to, and a second node's while the first one waits.
+//!   not sealed, logs that end in entries which nobody agreed to.
+//! - More nodes than that, at different places: see `together`.
 
 use std::ops::Range;
 
@@ -127,10 +128,8 @@ pub fn befall(world: &World, name: u64, event: &Event) -> bool {
     }
     let (device, running) = world.node(name, |node| (node.device.clone(), node.alive.is_some()));
     let mut rng = Rng(*seed);
-    // Two that may both have lost a vote would wait for each other; and one whose log ends in entries that nobody
-    // agreed to waits for somebody who has them.
-    let unsealed = world.state().rotten.iter().all(|other| *other == name);
-    let unsealed = unsealed && !running && ends_in_what_is_agreed(world, &device);
+    // One whose log ends in entries that nobody agreed to waits for somebody who has them.
+    let unsealed = !running && ends_in_what_is_agreed(world, &device);
     let changed = hurt(&device, *decay, (running, unsealed), &mut rng);
     if changed {
         world.rotten(name);

@@ -100,7 +100,7 @@ impl Truth {
             Request::Append(append) => self.entries(from, append),
             // Whoever asks for votes has given its own.
             Request::Vote { pre: false, vote, .. } => self.votes(from, *vote),
-            Request::Vote { .. } | Request::Other => {}
+            Request::Vote { .. } | Request::Fetch(..) | Request::Other => {}
         }
     }
 
@@ -167,13 +167,20 @@ impl Truth {
         }
     }
 
-    /// What is given to one that repairs its log is what was sent when it was new.
+    /// What is given to one that repairs its log is what was sent when it was new; and what is called agreed is.
     fn gives(&mut self, from: u64, fetched: &Fetched) {
         for (id, record) in &fetched.entries {
             let known = self.ids.get(&(id.lsn, id.term));
             if known.is_some_and(|known| known.payload != digest(record)) {
                 self.break_(format!(
                     "F3: node {from} gives other bytes for log id {} of term {}",
+                    id.lsn, id.term
+                ));
+            }
+            let agreed = self.history.applied.get(&Lsn(id.lsn)).map(|record| record.term);
+            if id.lsn <= fetched.committed && agreed.is_some_and(|agreed| agreed != id.term) {
+                self.break_(format!(
+                    "F3: node {from} calls {} of term {} agreed, and that is {agreed:?}",
                     id.lsn, id.term
                 ));
             }

@@ -55,6 +55,8 @@ pub enum Request {
         /// The leader told it to.
         told: bool,
     },
+    /// One that repairs its log wants these positions, first and last.
+    Fetch(u64, u64),
     /// Anything else.
     Other,
 }
@@ -82,6 +84,8 @@ pub enum Answer {
 /// Entries as they stand in a log, for one that repairs its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
+    /// Whoever answers is in repair itself.
+    pub in_repair: bool,
     /// The last vote of whoever answers.
     pub vote: Vote,
     /// What it knows to be agreed.
@@ -108,7 +112,7 @@ fn perhaps(reader: &mut Reader<'_>) -> Read<Option<Id>> {
     if reader.bool("id")? { id(reader).map(Some) } else { Ok(None) }
 }
 
-fn fetched(reader: &mut Reader<'_>) -> Read<Fetched> {
+fn fetched(in_repair: bool, reader: &mut Reader<'_>) -> Read<Fetched> {
     let (vote, committed) = (vote(reader)?, reader.u64("committed")?);
     let members_at = reader.u64("place")?;
     let members = reader.bytes16(usize::from(u16::MAX), "members")?.to_vec();
@@ -118,7 +122,7 @@ fn fetched(reader: &mut Reader<'_>) -> Read<Fetched> {
         let id = id(reader)?;
         entries.push((id, reader.bytes32(RECORD_BYTES_MAX, "record")?.to_vec()));
     }
-    Ok(Fetched { vote, committed, members_at, members, entries })
+    Ok(Fetched { in_repair, vote, committed, members_at, members, entries })
 }
 
 impl Request {
@@ -150,6 +154,7 @@ impl Request {
                 last: perhaps(&mut reader)?,
                 told: reader.bool("told")?,
             },
+            9 => Request::Fetch(reader.u64("first")?, reader.u64("last")?),
             _ => return Ok(Request::Other),
         };
         reader.end()?;
@@ -174,7 +179,7 @@ impl Answer {
                 granted: reader.bool("granted")?,
                 last: perhaps(&mut reader)?,
             },
-            (9, _) => Answer::Fetched(fetched(&mut reader)?),
+            (tag @ (9 | 10), _) => Answer::Fetched(fetched(tag == 10, &mut reader)?),
             _ => return Ok(Answer::Other),
         };
         reader.end()?;
@@ -195,8 +200,8 @@ impl Answer {
                 out.push(u8::from(*granted));
                 put(&mut out, *last);
             }
-            Answer::Fetched(Fetched { vote, committed, members_at, members, entries }) => {
-                out.push(9);
+            Answer::Fetched(Fetched { in_repair, vote, committed, members_at, members, entries }) => {
+                out.push(if *in_repair { 10 } else { 9 });
                 put_vote(&mut out, *vote);
                 out.extend_from_slice(&committed.to_le_bytes());
                 out.extend_from_slice(&members_at.to_le_bytes());
@@ -240,6 +245,11 @@ impl Request {
                 put_vote(&mut out, *vote);
                 put(&mut out, *last);
                 out.push(u8::from(*told));
+            }
+            Request::Fetch(from, to) => {
+                out.push(9);
+                out.extend_from_slice(&from.to_le_bytes());
+                out.extend_from_slice(&to.to_le_bytes());
             }
             Request::Other => unreachable!("nobody lies about what nobody reads"),
         }
@@ -293,17 +303,23 @@ mod tests {
             committed: None,
             entries: vec![(id(5), b"five".to_vec()), (id(6), vec![])],
         };
-        for request in
-            [Request::Append(append), Request::Vote { pre: false, vote, last: Some(id(6)), told: true }]
-        {
+        for request in [
+            Request::Append(append),
+            Request::Vote { pre: false, vote, last: Some(id(6)), told: true },
+            Request::Fetch(3, 9),
+        ] {
             assert_eq!(Request::read(&request.write()), Ok(request));
         }
-        let entries = vec![(id(5), b"five".to_vec())];
-        let fetched = Fetched { vote, committed: 4, members_at: 3, members: vec![1], entries };
+        let entries = || vec![(id(5), b"five".to_vec())];
+        let fetched = |in_repair| {
+            let (members, entries) = (vec![1], entries());
+            Answer::Fetched(Fetched { in_repair, vote, committed: 4, members_at: 3, members, entries })
+        };
         for answer in [
             Answer::Upto(Some(id(6))),
             Answer::Voted { vote, granted: false, last: None },
-            Answer::Fetched(fetched),
+            fetched(false),
+            fetched(true),
         ] {
             assert_eq!(Answer::read(&answer.write()), Ok(answer));
         }

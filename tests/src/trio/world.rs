@@ -335,6 +335,7 @@ impl World {
     /// End a node's life, if it has one: a kill, or a power loss that keeps so many of a hundred unsynced sectors.
     pub fn end(&self, name: u64, power: Option<u64>) {
         let Some(owner) = self.node(name, |node| node.alive.take()) else { return };
+        self.ways().starting.remove(&name);
         let gone = self.ways().up.remove(&name);
         let last = gone.as_ref().map(|up| up.group.metrics());
         let durable = last.as_ref().map_or(Lsn::ZERO, |last| last.durable);
