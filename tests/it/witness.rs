@@ -219,7 +219,7 @@ fn a_witness_of_others_cosigns_growth_and_everything_shows_it() {
     let node = start.ready();
     eventually("the cosignature is there again", || {
         let receipt = receipt(&node, 3);
-        Signed::parse(&receipt.checkpoint).expect("a checkpoint").signatures.len() == 2
+        Signed::parse(&receipt.checkpoint).expect("a checkpoint").signatures.len() == 3
     });
     assert_eq!(witnessed(&node), signed);
     node.stop();
