@@ -46,6 +46,7 @@ if [ "$mode" = all ]; then
   step "outsiders: Go" tests/outsiders/tools.sh go
   step "outsiders: promtool" tests/outsiders/tools.sh promtool
   step "outsiders: Python" tests/outsiders/tools.sh python
+  step "outsiders: judges of anchors" tests/outsiders/tools.sh anchors
   step "outsiders: trestle" tests/outsiders/tools.sh trestle
   step "outsiders: Chromium" tests/outsiders/tools.sh chromium
   step "outsiders: libfaketime" tests/outsiders/tools.sh faketime

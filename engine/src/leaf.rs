@@ -7,6 +7,7 @@
 //! bytes: one leaf has one line.
 
 mod line;
+pub mod overview;
 
 use alloc::borrow::Cow;
 use alloc::string::String;

@@ -9,6 +9,7 @@
 //! - [`log`], [`ids`], [`event`]: the words of the log and their pinned encoding.
 //! - [`tree`]: the RFC 6962 tree over the audit leaves, its proofs and its tiles.
 //! - [`checkpoint`]: signed tree heads and receipts in the formats of C2SP.
+//! - [`ots`]: OpenTimestamps files over checkpoints.
 //! - [`summary`]: one submission judged alone. [`ledger`]: all of them, in order. [`leaf`]: what the audit log
 //!   says of each.
 //! - [`codec`]: the byte reader all decoders here share.
@@ -23,5 +24,6 @@ pub mod leaf;
 pub mod ledger;
 pub mod limits;
 pub mod log;
+pub mod ots;
 pub mod summary;
 pub mod tree;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -69,6 +69,17 @@ impl Url {
         }
     }
 
+    /// The path of a request for `below`.
+    fn path(&self, below: &str) -> String {
+        let path = format!("{}{below}", self.prefix);
+        if path.is_empty() { "/".into() } else { path }
+    }
+
+    /// Scheme, host and port, without the prefix.
+    pub fn origin(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+    }
+
     /// Whether it needs certificates of authorities.
     pub fn is_tls(&self) -> bool {
         self.tls
@@ -83,7 +94,7 @@ pub struct Ask {
     pub media: &'static str,
     /// Type of the answer.
     pub accept: &'static str,
-    /// The body, which is posted.
+    /// The body.
     pub body: Vec<u8>,
     /// Largest answer, bytes.
     pub max: usize,
@@ -103,6 +114,15 @@ pub struct Told {
 }
 
 impl Told {
+    fn of(response: Response<Bytes>) -> Told {
+        let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let media = header(header::CONTENT_TYPE).unwrap_or_default();
+        let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let seconds = header(header::RETRY_AFTER).and_then(|value| value.parse::<u64>().ok());
+        let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.min(RETRY_MAX_S)));
+        Told { status: response.status().as_u16(), media, retry_after, body: response.into_body().to_vec() }
+    }
+
     /// The status and the beginning of the body, for people.
     pub fn line(&self) -> String {
         let text = String::from_utf8_lossy(&self.body[..self.body.len().min(200)]);
@@ -112,7 +132,7 @@ impl Told {
 }
 
 /// The way out. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Outbound {
     tls: Option<Arc<ClientConfig>>,
 }
@@ -136,61 +156,86 @@ impl Outbound {
         Ok(Outbound { tls: Some(Arc::new(config)) })
     }
 
-    /// One request, within the time.
+    /// Posts, within the time.
     ///
     /// # Errors
     /// Why no answer came, for people; the other side may have acted all the same.
     pub async fn post(&self, url: &Url, ask: Ask, within: Duration) -> Result<Told, String> {
-        match tokio::time::timeout(within, self.exchange(url, ask)).await {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(url.path(&ask.path))
+            .header(header::CONTENT_TYPE, ask.media)
+            .header(header::ACCEPT, ask.accept)
+            .body(Full::new(Bytes::from(ask.body)))
+            .map_err(|error| error.to_string())?;
+        Ok(Told::of(self.send(url, request, ask.max, within).await?))
+    }
+
+    /// Gets what is at `path` below the address, at most `max` bytes, within the time.
+    ///
+    /// # Errors
+    /// Why no answer came, for people.
+    pub async fn get(&self, url: &Url, path: &str, max: usize, within: Duration) -> Result<Told, String> {
+        let request = Request::builder().uri(url.path(path)).body(Full::new(Bytes::new()));
+        let request = request.map_err(|error| error.to_string())?;
+        Ok(Told::of(self.send(url, request, max, within).await?))
+    }
+
+    /// Sends a request whose target is a path, and reads the answer, at most `max` bytes, within the time.
+    ///
+    /// # Errors
+    /// Why no answer came, for people; the other side may have acted all the same.
+    pub async fn send(
+        &self,
+        url: &Url,
+        request: Request<Full<Bytes>>,
+        max: usize,
+        within: Duration,
+    ) -> Result<Response<Bytes>, String> {
+        match tokio::time::timeout(within, self.exchange(url, request, max)).await {
             Ok(result) => result,
             Err(_) => Err(format!("no answer within {within:?}")),
         }
     }
 
-    async fn exchange(&self, url: &Url, ask: Ask) -> Result<Told, String> {
+    async fn exchange(
+        &self,
+        url: &Url,
+        request: Request<Full<Bytes>>,
+        max: usize,
+    ) -> Result<Response<Bytes>, String> {
         let host = url.host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let stream = TcpStream::connect((host.as_str(), url.port)).await;
         let stream = stream.map_err(|error| format!("cannot connect: {error}"))?;
         if !url.tls {
-            return over(stream, url, ask).await;
+            return over(stream, url, request, max).await;
         }
         let Some(config) = &self.tls else { return Err("no authorities are configured for https".into()) };
         let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
         let stream = TlsConnector::from(config.clone()).connect(name, stream).await;
-        over(stream.map_err(|error| format!("TLS: {error}"))?, url, ask).await
+        over(stream.map_err(|error| format!("TLS: {error}"))?, url, request, max).await
     }
 }
 
 async fn over(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     url: &Url,
-    ask: Ask,
-) -> Result<Told, String> {
+    mut request: Request<Full<Bytes>>,
+    max: usize,
+) -> Result<Response<Bytes>, String> {
     let broke = |error: hyper::Error| format!("the connection broke: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broke)?;
     // It ends with the sender, which ends with this function or its deadline.
     tokio::spawn(connection);
-    let path = format!("{}{}", url.prefix, ask.path);
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(if path.is_empty() { "/" } else { &path })
-        .header(header::HOST, url.authority())
-        .header(header::USER_AGENT, concat!("flkd/", env!("CARGO_PKG_VERSION")))
-        .header(header::CONTENT_TYPE, ask.media)
-        .header(header::ACCEPT, ask.accept)
-        .header(header::CONNECTION, "close")
-        .body(Full::new(Bytes::from(ask.body)))
-        .map_err(|error| error.to_string())?;
-    let response = sender.send_request(request).await.map_err(broke)?;
-    let status = response.status().as_u16();
-    let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let media = header(header::CONTENT_TYPE).unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let seconds = header(header::RETRY_AFTER).and_then(|value| value.parse::<u64>().ok());
-    let retry_after = seconds.map(|seconds| Duration::from_secs(seconds.min(RETRY_MAX_S)));
-    let body = Limited::new(response.into_body(), ask.max).collect().await;
-    let body = body.map_err(|error| format!("the answer cannot be read: {error}"))?.to_bytes().to_vec();
-    Ok(Told { status, media, retry_after, body })
+    let host = HeaderValue::try_from(url.authority()).map_err(|error| error.to_string())?;
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, host);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("flkd/", env!("CARGO_PKG_VERSION"))));
+    let (head, body) = sender.send_request(request).await.map_err(broke)?.into_parts();
+    let body = Limited::new(body, max).collect().await;
+    let body = body.map_err(|error| format!("the answer cannot be read: {error}"))?.to_bytes();
+    Ok(Response::from_parts(head, body))
 }
 
 #[cfg(test)]

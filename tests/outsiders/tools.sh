@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tools.sh go|promtool|python|trestle|witness|chromium|faketime|runc: makes sure that an outsider's tool is there and prints its path as the last line.
+# tools.sh go|promtool|python|anchors|trestle|witness|chromium|faketime|runc: makes sure that an outsider's tool is there and prints its path as the last line.
 #
 # Debian's packages are used where a tool is missing; the Python tools live in a virtual environment under target/
 # with the versions of requirements.txt. Anything that cannot be had ends with a message that says what to install.
@@ -69,6 +69,10 @@ python)
     environment python requirements.txt
     echo "$PWD/target/outsiders/python/bin/python"
     ;;
+anchors)
+    environment anchors anchors.txt
+    echo "$PWD/target/outsiders/anchors/bin/python"
+    ;;
 trestle)
     environment trestle trestle.txt
     echo "$PWD/target/outsiders/trestle/bin/trestle"
@@ -100,6 +104,6 @@ witness)
     echo "$PWD/$venv/bin/aics-witness"
     ;;
 *)
-    fail "usage: tools.sh go|promtool|python|trestle|witness|chromium|faketime|runc"
+    fail "usage: tools.sh go|promtool|python|anchors|trestle|witness|chromium|faketime|runc"
     ;;
 esac

@@ -10,7 +10,7 @@ use crate::ui::thousands;
 
 /// Sees witnesses, time-stamp authorities and other targets, and acts on what was given up
 ///
-/// Exit codes: 0 nothing is given up, 1 usage or no answer, 6 something is.
+/// Exit codes: 0 nothing is given up, 1 usage or no answer, 6 something is, or no plan reaches its goals.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -21,6 +21,8 @@ pub struct Args {
 enum Command {
     /// Every target: what it attested, how much it lacks and for how long
     Status(Server),
+    /// Which targets attest the next checkpoint, what each of them costs and gives, and why
+    Plan(Server),
     /// Dead letters: checkpoints that a target did not attest and that were given up
     #[command(subcommand)]
     Dlq(Dlq),
@@ -55,6 +57,7 @@ struct Which {
 pub fn run(args: &Args) -> Result<Report, Fault> {
     match &args.command {
         Command::Status(server) => Ok(status(&get(server)?)),
+        Command::Plan(server) => Ok(plan(&get(server)?)),
         Command::Dlq(Dlq::List(server)) => Ok(letters("flk audit dlq list", &get(server)?)),
         Command::Dlq(Dlq::Retry(which)) => change("flk audit dlq retry", "retry", which, "tried now"),
         Command::Dlq(Dlq::Drop(which)) => change("flk audit dlq drop", "drop", which, "dropped"),
@@ -136,6 +139,22 @@ fn status(document: &Value) -> Report {
         headings: vec!["target", "kind", "attested", "at", "lacks", "for", "given up"],
         rows: rows(document).iter().map(row).collect(),
     });
+    for row in
+        rows(document).iter().filter(|row| row["block"].is_object() || row["promised"].as_u64() > Some(0))
+    {
+        let block = &row["block"];
+        let promised = format!("{} stamps promised and not there yet", count(&row["promised"]));
+        let said = match block["height"].as_u64() {
+            // Digits as block explorers take them.
+            Some(height) => format!(
+                "{} entries are under block {height} of Bitcoin if its Merkle root is {}; {promised}",
+                count(&block["attested"]),
+                text(&block["merkle_root"])
+            ),
+            None => promised,
+        };
+        report.check(text(&row["target"]), State::Ok, said);
+    }
     let newest = count(&document["newest"]);
     report.verdict = match (rows(document).len(), given_up(document)) {
         (0, _) => "nobody outside attests this log: set witness.policy_file".into(),
@@ -143,6 +162,44 @@ fn status(document: &Value) -> Report {
         (all, dead) => format!("{dead} of {all} targets given up: flk audit dlq list"),
     };
     end(report, document)
+}
+
+fn plan(document: &Value) -> Report {
+    let mut report = Report::new("flk audit plan");
+    let number = |value: &Value, places: usize| {
+        value.as_f64().map_or_else(|| "-".into(), |value| format!("{value:.places$}"))
+    };
+    let plan = &document["plan"]["plan"];
+    let row = |row: &Value| {
+        vec![
+            text(&row["name"]),
+            if row["used"] == true { "yes".into() } else { "no".into() },
+            number(&row["cost_per_day"], 4),
+            format!("{} s", count(&row["delay_s"])),
+            number(&row["reliability"], 4),
+            number(&row["durability"], 4),
+            number(&row["score"], 2),
+            text(&row["why"]),
+        ]
+    };
+    let choices = plan["choices"].as_array().map_or(&[][..], Vec::as_slice);
+    report.table = Some(Table {
+        headings: vec!["target", "used", "cost a day", "delay", "reliability", "durability", "score", "why"],
+        rows: choices.iter().map(row).collect(),
+    });
+    let always: Vec<String> = document["always"].as_array().into_iter().flatten().map(text).collect();
+    if !always.is_empty() {
+        report.check("always", State::Ok, format!("asked whatever the plan says: {}", always.join(", ")));
+    }
+    report.verdict = match plan["why"].as_str() {
+        Some(why) => why.to_owned(),
+        None => "there is no [plan] in the list of targets: all of them attest".into(),
+    };
+    if plan["met"] == false {
+        report.exit = Exit::Degraded;
+    }
+    report.data = json!({ "goals": document["plan"]["goals"], "plan": plan, "always": document["always"] });
+    report
 }
 
 fn letters(command: &'static str, document: &Value) -> Report {

@@ -20,7 +20,7 @@ impl Anchors {
         let rows = self.targets.iter().zip(&inner.lanes).map(|(target, one)| {
             let done = inner.state.done(target.kind(), &target.name);
             let size = done.map_or(0, |done| done.size);
-            let behind = newest.saturating_sub(size);
+            let behind = if one.spared { 0 } else { newest.saturating_sub(size) };
             let letter = one.lane.letter().map(|letter| {
                 let kind = match letter.failure {
                     Failure::Later(..) => "no-answer",
@@ -36,11 +36,21 @@ impl Anchors {
             json!({
                 "target": target.name, "kind": target.kind().name(), "every_s": target.every_ms as f64 / 1000.0,
                 "attested": size, "attested_ms": done.map(|done| done.at_ms), "backlog": behind, "backlog_age_s": age_s,
-                "failed_tries": one.lane.tries(), "dead_letter": letter,
+                "failed_tries": one.lane.tries(), "dead_letter": letter, "spared": one.spared,
+                "promised": inner.state.promised(&target.name).count(),
+                "block": inner.state.block(&target.name).map(|block| {
+                    json!({"attested": block.size, "height": block.height, "merkle_root": block.root})
+                }),
             })
         });
         let rows: Vec<Value> = rows.collect();
-        json!({ "ready": inner.ready, "upto": inner.state.upto, "newest": newest, "targets": rows })
+        let plan = self.goals.map(|goals| json!({"goals": goals, "plan": self.plan(&inner, now_ms)}));
+        let unplanned = self.targets.iter().filter(|target| target.price.is_none());
+        let always: Vec<&str> = unplanned.map(|target| target.name.as_str()).collect();
+        json!({
+            "ready": inner.ready, "upto": inner.state.upto, "newest": newest, "targets": rows, "plan": plan,
+            "always": always,
+        })
     }
 
     /// Acts on the dead letter of the target with this name, or of all that have one. How many there were.

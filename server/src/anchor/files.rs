@@ -9,9 +9,10 @@
 //! ```
 //! SIZE has twenty digits, so that the names sort by it.
 
+use super::copy::{ending, plain};
 use super::state::State;
 use engine::checkpoint::Signed;
-use engine::event::{AnchorKind, Event};
+use engine::event::Event;
 use std::io;
 use std::path::Path;
 
@@ -19,15 +20,9 @@ use std::path::Path;
 pub fn keep(dir: &Path, events: &[Event], origin: &str) {
     for event in events {
         let Event::Anchored(anchored) = event else { continue };
-        let end = match anchored.kind {
-            AnchorKind::TimeStamp => "tsr",
-            AnchorKind::OpenTimestamps => "ots",
-            AnchorKind::Cosignature | AnchorKind::Copy => continue,
-        };
+        let Some(end) = ending(anchored.kind) else { continue };
         let ours = Signed::parse(&anchored.note).ok().filter(|signed| signed.checkpoint.origin == origin);
-        // The name becomes part of a path; what a stranger wrote into the log must not leave the folder.
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let (Some(signed), true) = (ours, anchored.target.bytes().all(plain)) else { continue };
+        let (Some(signed), true) = (ours, plain(&anchored.target)) else { continue };
         let size = signed.checkpoint.size;
         let folder = dir.join("anchors");
         let files = [
@@ -64,7 +59,7 @@ fn say(path: &Path, written: io::Result<()>) {
 mod tests {
     use super::*;
     use engine::checkpoint::{Checkpoint, Signer};
-    use engine::event::Anchored;
+    use engine::event::{AnchorKind, Anchored};
     use engine::tree::EMPTY_ROOT;
 
     #[test]

@@ -152,7 +152,10 @@ async fn catch_up(
 }
 
 /// The events of a record that say something, without decoding the others.
-fn said(record: &[u8]) -> io::Result<Vec<Event>> {
+///
+/// # Errors
+/// When the bytes are no record.
+pub fn said(record: &[u8]) -> io::Result<Vec<Event>> {
     let mut events = Vec::new();
     engine::event::attestations(record, |event| events.push(event))
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;

@@ -86,7 +86,7 @@ impl Anchors {
         gauge("flk_witness_cosignatures", help, sum.cosigned);
         let help = "1 while the best witnessed checkpoint meets the policy, or there is none.";
         gauge("flk_witness_policy_met", help, usize::from(sum.met || self.policy.is_none()));
-        let help = "Witnesses that hold another history than this log.";
+        let help = "Witnesses and places for copies that hold another history than this log.";
         gauge("flk_witness_contradicted", help, sum.contradicted.len());
         gauge("flk_anchor_dead_letters", "Targets whose last checkpoint was given up.", sum.dead);
         self.rows(&mut out, &inner, newest, now_ms);
@@ -99,7 +99,7 @@ impl Anchors {
             (
                 "flk_anchor_backlog_leaves",
                 "gauge",
-                "Leaves under the newest checkpoint that a target has not attested.",
+                "Leaves under the newest checkpoint that a target has not attested; none where the plan does without it.",
                 |_, behind, _| behind,
             ),
             (
@@ -121,7 +121,8 @@ impl Anchors {
             family(out, name, kind, help);
             for (target, one) in self.targets.iter().zip(&inner.lanes) {
                 let done = inner.state.done(target.kind(), &target.name).map_or(0, |done| done.size);
-                let value = value(one, newest.saturating_sub(done), now_ms);
+                let behind = if one.spared { 0 } else { newest.saturating_sub(done) };
+                let value = value(one, behind, now_ms);
                 let (kind, target) = (target.kind().name(), escaped(&target.name));
                 let _ = writeln!(out, "{name}{{kind=\"{kind}\",target=\"{target}\"}} {value}");
             }

@@ -10,10 +10,16 @@
 //! in the metrics and in every receipt.
 
 mod admin;
+mod bucket;
+mod calendar;
+mod copy;
+mod enrich;
 mod files;
 mod follow;
 mod lane;
 mod metrics;
+mod place;
+mod plan;
 mod stamp;
 mod state;
 mod targets;
@@ -22,6 +28,7 @@ mod work;
 
 pub use admin::Act;
 pub use follow::Feed;
+pub use lane::{Failure, Lane, Next, Terms};
 pub use state::State;
 pub use targets::{Target, TargetError};
 pub use work::run;
@@ -31,7 +38,6 @@ use crate::outbound::Outbound;
 use crate::projections::tiles::Published;
 use engine::checkpoint::{Signed, TrustPolicy};
 use engine::log::Lsn;
-use lane::{Lane, Terms};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use targets::Targets;
@@ -44,6 +50,8 @@ pub struct Anchors {
     /// Whom we ask, in the order of the settings.
     pub targets: Vec<Target>,
     policy: Option<TrustPolicy>,
+    /// What a plan is to reach, if targets are planned.
+    goals: Option<plan::Goals>,
     outbound: Outbound,
     tries: u32,
     lanes_file: std::path::PathBuf,
@@ -56,8 +64,12 @@ struct Inner {
     state: State,
     ready: bool,
     lanes: Vec<Watched>,
+    /// Until when the plan that `spared` follows is not made again, milliseconds.
+    planned_ms: u64,
     /// The checkpoint that all witnesses are asked about now, and since when, milliseconds.
     round: Option<(u64, Published)>,
+    /// How far this process brought places for copies: at most one for each target.
+    copied: BTreeMap<String, copy::Copied>,
 }
 
 /// A lane with what is measured of it.
@@ -68,6 +80,10 @@ struct Watched {
     behind_ms: u64,
     succeeded: u64,
     failed: u64,
+    /// How the last tries ended, for the plan.
+    tally: plan::Tally,
+    /// The plan does without it.
+    spared: bool,
 }
 
 impl Anchors {
@@ -76,7 +92,7 @@ impl Anchors {
     /// # Errors
     /// [`TargetError`], naming the file.
     pub fn open(config: &Config, feed: Arc<Feed>) -> Result<Anchors, TargetError> {
-        let Targets { list, policy, outbound } = Targets::load(config)?;
+        let Targets { list, policy, goals, outbound } = Targets::load(config)?;
         let lanes_file = config.data_dir.join("proj").join("anchor-lanes");
         let left = std::fs::read(&lanes_file).ok();
         let mut left: BTreeMap<String, Lane> =
@@ -86,7 +102,7 @@ impl Anchors {
         let inner = Mutex::new(Inner { lanes, ..Inner::default() });
         let moved = Notify::new();
         let tries = config.anchor_tries;
-        Ok(Anchors { feed, targets: list, policy, outbound, tries, lanes_file, inner, moved })
+        Ok(Anchors { feed, targets: list, policy, goals, outbound, tries, lanes_file, inner, moved })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -124,6 +140,24 @@ impl Anchors {
     /// What stands for another log that we watch.
     pub fn seen(&self, origin: &str) -> Option<state::Seen> {
         self.lock().state.seen(origin).cloned()
+    }
+
+    /// Which targets attest a checkpoint now, and why; without goals all of them do.
+    fn plan(&self, inner: &Inner, now_ms: u64) -> plan::Plan {
+        let Some(goals) = &self.goals else { return plan::Plan::default() };
+        let candidate = |(target, one): (&Target, &Watched)| {
+            let price = target.price?;
+            let failure = one.lane.letter().map(|letter| &letter.failure);
+            Some(plan::Candidate {
+                name: target.name.clone(),
+                price,
+                every_s: target.every_ms as f64 / 1000.0,
+                reliability: one.tally.reliability(price.reliability, now_ms),
+                contradicts: matches!(failure, Some(Failure::Contradicted(_))),
+            })
+        };
+        let candidates: Vec<_> = self.targets.iter().zip(&inner.lanes).filter_map(candidate).collect();
+        plan::plan(&candidates, goals)
     }
 
     /// How a target is tried.

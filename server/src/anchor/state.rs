@@ -6,18 +6,26 @@
 //! size wins, on every node alike, and the other is never signed.
 //!
 //! L1: cursors and logs are as many as were ever configured, at most [`NAMES_MAX`] each; cosigned checkpoints are the
-//! newest [`KEPT`].
+//! newest [`KEPT`], records with stamps the newest [`STAMPS`], promises
+//! the newest [`PROMISES`] of each target.
 
+use super::calendar;
+use super::copy::Copied;
 use engine::checkpoint::{NoteSignature, Signed};
 use engine::event::{AnchorKind, Anchored, Event, Witnessed};
 use engine::limits::NOTE_MAX;
 use engine::log::{Digest, Lsn};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Checkpoints whose cosignatures are kept at hand.
 const KEPT: usize = 8;
+/// Records with time stamps that are remembered for places that copies go to: months of hourly stamps. What a place lacks
+/// beyond that lies in the log and beside the checkpoint all the same.
+const STAMPS: usize = 4096;
+/// Promises of calendars that are remembered for each target; a calendar keeps them within hours.
+const PROMISES: usize = 256;
 /// Most targets, and most logs of others, that are remembered.
 const NAMES_MAX: usize = 1024;
 /// Largest file read, bytes: far above what these bounds allow in practice.
@@ -67,6 +75,17 @@ pub struct Seen {
     pub lsn: u64,
 }
 
+/// A block of Bitcoin that a checkpoint is under.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Leaves under the checkpoint.
+    pub size: u64,
+    /// The block's height.
+    pub height: u64,
+    /// Its Merkle root, as block explorers show it: whoever looks it up knows that the checkpoint is older.
+    pub root: String,
+}
+
 /// The fold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -74,6 +93,14 @@ pub struct State {
     pub upto: u64,
     done: BTreeMap<String, Done>,
     cosigned: Vec<Cosigned>,
+    /// How far the places for copies have come, by the names of their targets.
+    copied: BTreeMap<String, Copied>,
+    /// Checkpoints for which calendars promised a stamp, and the record of the promise, by the names of the targets.
+    promised: BTreeMap<String, BTreeMap<u64, u64>>,
+    /// The newest checkpoint that a block attests, by the names of the targets.
+    blocks: BTreeMap<String, Block>,
+    /// Records with time stamps, the newest [`STAMPS`] of them.
+    stamps: VecDeque<u64>,
     logs: BTreeMap<String, Seen>,
 }
 
@@ -89,7 +116,7 @@ impl State {
         }
         for event in events {
             match event {
-                Event::Anchored(anchored) => self.anchored(anchored, origin),
+                Event::Anchored(anchored) => self.anchored(lsn, anchored, origin),
                 Event::Witnessed(witnessed) => self.witnessed(lsn, witnessed),
                 _ => {}
             }
@@ -97,7 +124,7 @@ impl State {
         self.upto = lsn.0;
     }
 
-    fn anchored(&mut self, anchored: &Anchored, origin: &str) {
+    fn anchored(&mut self, lsn: Lsn, anchored: &Anchored, origin: &str) {
         // What is not about a checkpoint of ours is a fact of the log and means nothing here.
         let Ok(signed) = Signed::parse(&anchored.note) else { return };
         if signed.checkpoint.origin != origin {
@@ -109,8 +136,46 @@ impl State {
         if before.map_or(self.done.len() < NAMES_MAX, |before| before < size) {
             self.done.insert(key, Done { size, at_ms: anchored.at_ms });
         }
-        if anchored.kind == AnchorKind::Cosignature {
-            self.cosigned(size, anchored);
+        match anchored.kind {
+            AnchorKind::Cosignature => self.cosigned(size, anchored),
+            AnchorKind::TimeStamp | AnchorKind::OpenTimestamps => {
+                if self.stamps.back() != Some(&lsn.0) {
+                    self.stamps.push_back(lsn.0);
+                }
+                if self.stamps.len() > STAMPS {
+                    self.stamps.pop_front();
+                }
+                if anchored.kind == AnchorKind::OpenTimestamps {
+                    self.calendars(lsn, size, anchored);
+                }
+            }
+            AnchorKind::Copy => {
+                if self.copied.contains_key(&anchored.target) || self.copied.len() < NAMES_MAX {
+                    let copied = self.copied.entry(anchored.target.clone()).or_default();
+                    *copied = copied.max(Copied::parse(&anchored.evidence));
+                }
+            }
+        }
+    }
+
+    /// A promise, or that it was kept.
+    fn calendars(&mut self, lsn: Lsn, size: u64, anchored: &Anchored) {
+        let Some(proof) = calendar::sound(anchored) else { return };
+        if !self.promised.contains_key(&anchored.target) && self.promised.len() == NAMES_MAX {
+            return;
+        }
+        let promised = self.promised.entry(anchored.target.clone()).or_default();
+        if proof.is_complete() {
+            promised.remove(&size);
+            let newer = self.blocks.get(&anchored.target).is_none_or(|block| block.size < size);
+            if let Some((height, root)) = calendar::block(&proof).filter(|_| newer) {
+                self.blocks.insert(anchored.target.clone(), Block { size, height, root });
+            }
+        } else {
+            promised.insert(size, lsn.0);
+        }
+        if promised.len() > PROMISES {
+            promised.pop_first();
         }
     }
 
@@ -151,6 +216,26 @@ impl State {
     /// The newest attestation of a target.
     pub fn done(&self, kind: AnchorKind, target: &str) -> Option<&Done> {
         self.done.get(&key(kind, target))
+    }
+
+    /// How far a place for copies has come.
+    pub fn copied(&self, target: &str) -> Copied {
+        self.copied.get(target).copied().unwrap_or_default()
+    }
+
+    /// Records after `after` with time stamps, in order.
+    pub fn stamps_after(&self, after: u64) -> Vec<Lsn> {
+        self.stamps.iter().filter(|lsn| **lsn > after).map(|lsn| Lsn(*lsn)).collect()
+    }
+
+    /// The block that attests the newest checkpoint of this target that one does.
+    pub fn block(&self, target: &str) -> Option<&Block> {
+        self.blocks.get(target)
+    }
+
+    /// Records with promises to this target that have not been kept, the oldest first.
+    pub fn promised(&self, target: &str) -> impl Iterator<Item = Lsn> {
+        self.promised.get(target).into_iter().flatten().map(|(_, lsn)| Lsn(*lsn))
     }
 
     /// The checkpoint over more than `above` leaves that has most cosignatures, the newest of those that have as many.
@@ -197,6 +282,7 @@ impl State {
 mod tests {
     use super::*;
     use engine::checkpoint::{Checkpoint, Cosigner, Signer};
+    use engine::ots::{Attestation, Item, Proof, Stamp};
     use engine::tree::EMPTY_ROOT;
 
     const ORIGIN: &str = "localhost/pcs/default";
@@ -215,6 +301,52 @@ mod tests {
 
     fn witnessed(origin: &str, old: u64, size: u64) -> Event {
         Event::Witnessed(Witnessed { at_ms: 1, old, note: note(origin, size).1 })
+    }
+
+    #[test]
+    fn a_promise_stands_until_it_is_kept() {
+        let proof = |note: &[u8], attestation| {
+            let stamp = Stamp(vec![Item::Attests(attestation)]);
+            Proof { digest: Sha256::digest(note).into(), stamp }.encode()
+        };
+        let event = |size, attestation| {
+            let (_, note) = note(ORIGIN, size);
+            let evidence = proof(&note, attestation);
+            let kind = AnchorKind::OpenTimestamps;
+            Event::Anchored(Anchored { at_ms: 1, kind, target: "ots".into(), note, evidence })
+        };
+        let promise = |size| event(size, Attestation::Pending("http://c".into()));
+        let mut state = State::default();
+        state.apply(Lsn(3), &[promise(10)], ORIGIN);
+        state.apply(Lsn(4), &[promise(20)], ORIGIN);
+        let open = |state: &State| state.promised("ots").map(|lsn| lsn.0).collect::<Vec<_>>();
+        assert_eq!(open(&state), [3, 4]);
+        state.apply(Lsn(5), &[event(10, Attestation::Bitcoin(7))], ORIGIN);
+        assert_eq!((open(&state), state.stamps_after(3)), (vec![4], vec![Lsn(4), Lsn(5)]));
+        for n in 0..2 * PROMISES as u64 {
+            state.apply(Lsn(6 + n), &[promise(100 + n)], ORIGIN);
+        }
+        assert_eq!(open(&state).len(), PROMISES);
+        let Event::Anchored(mut stranger) = promise(30) else { unreachable!() };
+        stranger.evidence = proof(b"another note", Attestation::Pending("http://c".into()));
+        let before = open(&state);
+        state.apply(Lsn(9000), &[Event::Anchored(stranger)], ORIGIN);
+        assert_eq!(open(&state), before, "a proof of something else is no promise");
+        assert_eq!(State::decode(&state.encode().unwrap()), Some(state));
+    }
+
+    #[test]
+    fn how_far_a_copy_has_come_goes_forward_only() {
+        let copy = |size, evidence: &str| {
+            let (target, note, evidence) =
+                ("vault".into(), note(ORIGIN, size).1, evidence.as_bytes().to_vec());
+            Event::Anchored(Anchored { at_ms: 1, kind: AnchorKind::Copy, target, note, evidence })
+        };
+        let mut state = State::default();
+        state.apply(Lsn(1), &[copy(9, "flk copy 1\ntokens 5\nleaves 9\nworm 4\n")], ORIGIN);
+        state.apply(Lsn(2), &[copy(12, "flk copy 1\ntokens 7\n")], ORIGIN);
+        assert_eq!(state.copied("vault"), Copied { tokens: 7, leaves: 9, worm: 4 });
+        assert_eq!(state.copied("other"), Copied::default());
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //!
 //! L1: every target has one request under way at most, and all of them together [`AT_ONCE`].
 
+use super::copy::Copied;
 use super::lane::{Failure, Next};
+use super::state::Cosigned;
 use super::targets::{Target, Way};
-use super::{Anchors, follow, stamp, witness};
+use super::{Anchors, calendar, enrich, follow, stamp, witness};
 use crate::node::Node;
 use crate::projections::tiles::Published;
 use engine::event::{Anchored, Event};
-use engine::log::Digest;
+use engine::log::{Digest, Lsn};
 use engine::tree::consistency_proof;
 use engine::tree::tiles::TileHashes;
 use raft::Batch;
@@ -21,6 +23,8 @@ use tokio::task::JoinSet;
 const AT_ONCE: usize = 8;
 /// How long a worker sleeps at most before it looks whether it leads and whether there is something new.
 const TICK: Duration = Duration::from_millis(250);
+/// How long a plan holds when nothing happens, milliseconds.
+const REPLAN_MS: u64 = 5000;
 /// How often a witness may answer that it stands elsewhere before the try has failed.
 const MOVES_MAX: usize = 3;
 
@@ -28,9 +32,13 @@ const MOVES_MAX: usize = 3;
 pub async fn run(node: Arc<Node>) {
     let mut tasks = JoinSet::new();
     tasks.spawn(follow::run(node.clone()));
+    tasks.spawn(enrich::run(node.clone()));
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     for nth in 0..node.anchors.targets.len() {
         tasks.spawn(work(node.clone(), nth, permits.clone()));
+        if matches!(node.anchors.targets[nth].way, Way::Calendars(_)) {
+            tasks.spawn(calendar::run(node.clone(), nth));
+        }
     }
     // None of them ends by itself.
     while let Some(ended) = tasks.join_next().await {
@@ -85,17 +93,35 @@ async fn one(node: &Arc<Node>, target: &Target, subject: Published) -> Result<u6
             let stamp = stamp::ask(out, url, &subject.note, draw(), now_s).await?;
             (subject, stamp)
         }
+        Way::Calendars(calendars) => {
+            let nonce = (u128::from(draw()) << 64 | u128::from(draw())).to_le_bytes();
+            let proof = calendar::stamp(out, calendars, &subject.note, nonce).await?;
+            (subject, proof)
+        }
+        Way::Copy { place, export } => {
+            let evidence = super::copy::copy(node, target, place, *export, &subject).await?;
+            (subject, evidence)
+        }
     };
     let size = subject.size;
+    log(node, target, subject.note, evidence).await?;
+    Ok(size)
+}
+
+/// Has it agreed that a target attested a checkpoint.
+///
+/// # Errors
+/// [`Failure::Later`]: the log takes nothing now.
+pub async fn log(node: &Arc<Node>, target: &Target, note: Vec<u8>, evidence: Vec<u8>) -> Result<(), Failure> {
     let event = Event::Anchored(Anchored {
         at_ms: node.clock.wall_ms().min(engine::limits::TIME_MAX_MS),
         kind: target.kind(),
         target: target.name.clone(),
-        note: subject.note,
+        note,
         evidence,
     });
     node.log_anchor(event).await.map_err(|why| Failure::Later(why, None))?;
-    Ok(size)
+    Ok(())
 }
 
 /// Asks a witness, going on from wherever it stands.
@@ -132,7 +158,11 @@ async fn cosign(
     Err(Failure::Later("it stands elsewhere each time it is asked".into(), None))
 }
 
-async fn prove(node: &Arc<Node>, old: u64, size: u64) -> Result<Vec<Digest>, Failure> {
+/// The proof that the tree of `size` leaves continues that of `old`.
+///
+/// # Errors
+/// [`Failure`] when tiles cannot be read.
+pub async fn prove(node: &Arc<Node>, old: u64, size: u64) -> Result<Vec<Digest>, Failure> {
     let reader = node.clone();
     let proof = tokio::task::spawn_blocking(move || {
         let tiles = reader.fold.projector.tiles();
@@ -158,7 +188,7 @@ impl Node {
     ///
     /// # Errors
     /// Why not, for people.
-    pub async fn log_anchor(&self, event: Event) -> Result<engine::log::Lsn, String> {
+    pub async fn log_anchor(&self, event: Event) -> Result<Lsn, String> {
         if self.fold.stalled() || self.fold.damages.any() {
             return Err("the log takes nothing now".into());
         }
@@ -171,8 +201,27 @@ impl Node {
 
 impl Anchors {
     /// Leaves under the newest checkpoint that this target attested.
-    fn done(&self, target: &Target) -> u64 {
+    pub(super) fn done(&self, target: &Target) -> u64 {
         self.lock().state.done(target.kind(), &target.name).map_or(0, |done| done.size)
+    }
+
+    /// How far a place for copies has come, by the log and by what this process did since; the records with stamps that are
+    /// to be copied, and the best cosigned checkpoint.
+    pub(super) fn to_copy(&self, target: &str) -> (Copied, Vec<Lsn>, Option<Cosigned>) {
+        let inner = self.lock();
+        let done = inner.copied.get(target).copied().unwrap_or_default();
+        let copied = inner.state.copied(target).max(done);
+        (copied, inner.state.stamps_after(copied.tokens), inner.state.witnessed_above(0).cloned())
+    }
+
+    /// Records with promises of calendars that have not been kept, the oldest first, at most so many.
+    pub(super) fn promised(&self, target: &str, most: usize) -> Vec<Lsn> {
+        self.lock().state.promised(target).take(most).collect()
+    }
+
+    /// A place has come so far, and was seen to have.
+    pub(super) fn remember(&self, target: &str, copied: Copied) {
+        self.lock().copied.insert(target.to_owned(), copied);
     }
 
     /// What this target is to attest now, or how long there is nothing to do.
@@ -181,10 +230,15 @@ impl Anchors {
         let terms = self.terms(target);
         let mut inner = self.lock();
         let inner = &mut *inner;
+        self.replan(inner, now_ms);
         let Some(newest) = newest.filter(|_| inner.ready) else { return Err(TICK) };
         let done = inner.state.done(target.kind(), &target.name);
         let (done, at_ms) = done.map_or((0, 0), |done| (done.size, done.at_ms));
         let watched = &mut inner.lanes[nth];
+        if watched.spared {
+            watched.behind_ms = 0;
+            return Err(TICK);
+        }
         if newest.size <= done {
             watched.behind_ms = 0;
         } else if watched.behind_ms == 0 {
@@ -202,12 +256,12 @@ impl Anchors {
                     }
                 }
             }
-            Way::TimeStamp(_) => newest,
+            Way::TimeStamp(_) | Way::Calendars(_) | Way::Copy { .. } => newest,
         };
         let terms = match &target.way {
             // The round is the period.
             Way::Witness(..) => super::lane::Terms { every_ms: 0, ..terms },
-            Way::TimeStamp(_) => terms,
+            Way::TimeStamp(_) | Way::Calendars(_) | Way::Copy { .. } => terms,
         };
         match watched.lane.next(now_ms, newest.size, done, at_ms, terms) {
             Next::Go => Ok(newest),
@@ -216,11 +270,25 @@ impl Anchors {
         }
     }
 
+    /// Decides again which targets attest, when something may have changed.
+    fn replan(&self, inner: &mut super::Inner, now_ms: u64) {
+        if self.goals.is_none() || (inner.planned_ms > now_ms && inner.planned_ms <= now_ms + REPLAN_MS) {
+            return;
+        }
+        inner.planned_ms = now_ms + REPLAN_MS;
+        let plan = self.plan(inner, now_ms);
+        for (target, one) in self.targets.iter().zip(&mut inner.lanes) {
+            one.spared = target.price.is_some() && !plan.uses(&target.name);
+        }
+    }
+
     /// How a try ended.
     fn note(&self, nth: usize, now_ms: u64, result: Result<u64, (u64, Failure)>) {
         let terms = self.terms(&self.targets[nth]);
         let mut inner = self.lock();
+        inner.planned_ms = 0;
         let watched = &mut inner.lanes[nth];
+        watched.tally.tried(now_ms, result.is_ok());
         let before = watched.lane.letter().cloned();
         match result {
             Ok(size) => {

@@ -97,7 +97,7 @@ pub static SETTINGS: &[Setting] = settings! {
     "witness.logs_file" ["FLK_WITNESS_LOGS_FILE"] = "", "path", "other logs that this one is a witness of: the log lines of a policy (C2SP tlog-policy); not set means of none", |c, v| c.witness_logs = path(v);
     "witness.name" ["FLK_WITNESS_NAME"] = "", "key name", "of the key that cosigns other logs; default origin_host/witness/region; it never changes", |c, v| c.witness_own_name = text(v);
     "witness.key_file" ["FLK_WITNESS_KEY_FILE"] = "", "path", "Ed25519 seed that cosigns other logs, the same on every node of a group and never the log's; default data.dir/keys/witness.key", |c, v| c.witness_key_file = path(v);
-    "anchor.targets_file" ["FLK_ANCHOR_TARGETS_FILE"] = "", "path", "time-stamp authorities for checkpoints, TOML", |c, v| c.anchor_targets = path(v);
+    "anchor.targets_file" ["FLK_ANCHOR_TARGETS_FILE"] = "", "path", "time-stamp authorities, calendars and places for copies of checkpoints, TOML (docs/AUDIT.md)", |c, v| c.anchor_targets = path(v);
     "anchor.ca_file" ["FLK_ANCHOR_CA_FILE"] = "/etc/ssl/certs/ca-certificates.crt", "path", "authorities that witnesses and others with https addresses are held to, PEM; read only if there is one", |c, v| c.anchor_ca = PathBuf::from(v);
     "anchor.tries" ["FLK_ANCHOR_TRIES"] = "8", "tries", "failed tries in a row before a target's task counts as given up (flk audit dlq); newer checkpoints are tried all the same", |c, v| c.anchor_tries = within(v, 1, 1000)?;
     "metrics.user" ["FLK_METRICS_USER", "METRICS_USER"] = "", "text", "basic auth on /metrics when not empty", |c, v| c.metrics_user = Some(v.to_owned()).filter(|v| !v.is_empty());

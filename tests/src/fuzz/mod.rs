@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "record", run: events::record, seeds: events::record_seeds },
     Target { name: "checkpoint", run: proofs::checkpoint, seeds: proofs::checkpoint_seeds },
     Target { name: "receipt", run: proofs::receipt, seeds: proofs::receipt_seeds },
+    Target { name: "ots", run: proofs::ots, seeds: proofs::ots_seeds },
     Target { name: "vkey", run: proofs::vkey, seeds: proofs::vkey_seeds },
     Target { name: "tile", run: proofs::tile, seeds: proofs::tile_seeds },
     Target { name: "body", run: summary::body, seeds: summary::body_seeds },

@@ -2,6 +2,7 @@
 
 use engine::checkpoint::{Checkpoint, Receipt, Signed, Signer, Verifier};
 use engine::log::Digest;
+use engine::ots::{Attestation, Item, Op, Proof, Stamp};
 use engine::tree::tiles::Tile;
 
 const ORIGIN: &str = "localhost/pcs/default";
@@ -80,4 +81,30 @@ pub fn tile_seeds() -> Vec<Vec<u8>> {
         "tile/5/x018/x446/x744/x073/x709/551",
     ];
     paths.iter().map(|path| path.as_bytes().to_vec()).collect()
+}
+
+/// What parses as an OpenTimestamps file is written back as the same bytes, and taking an answer in keeps it one.
+pub fn ots(bytes: &[u8]) {
+    if let Ok(mut proof) = Proof::parse(bytes) {
+        assert_eq!(proof.encode(), bytes, "a proof has one spelling");
+        let before = proof.attestations().len();
+        let (digest, again) = (proof.digest, proof.stamp.clone());
+        assert!(proof.stamp.merge_at(&digest, &digest, &again), "the root is always there");
+        assert!(proof.attestations().len() <= before, "nothing is said twice");
+    }
+}
+
+/// A file with two calendars, and one that a block attests.
+pub fn ots_seeds() -> Vec<Vec<u8>> {
+    let pending = |uri: &str| Item::Attests(Attestation::Pending(uri.to_owned()));
+    let block =
+        Item::Leads(Op::Prepend(vec![3; 32]), Stamp(vec![Item::Attests(Attestation::Bitcoin(870_000))]));
+    let file = |items| {
+        let hashed = Stamp(vec![Item::Leads(Op::Sha256, Stamp(items))]);
+        Proof { digest: [7; 32], stamp: Stamp(vec![Item::Leads(Op::Append(vec![1; 16]), hashed)]) }.encode()
+    };
+    vec![
+        file(vec![pending("https://a.example"), pending("https://b.example")]),
+        file(vec![pending("x"), block]),
+    ]
 }

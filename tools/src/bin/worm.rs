@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::worm::{check, export, fetch, lineage, population, prove, reconcile, tamper, verify};
+use tools::worm::{check, export, fetch, lineage, overview, population, prove, reconcile, tamper, verify};
 
 /// Checks an FLK log: nothing it says is believed, everything is computed again
 ///
@@ -29,6 +29,7 @@ enum Command {
     Export(export::Args),
     Fetch(fetch::Args),
     Lineage(lineage::Args),
+    Overview(overview::Args),
     Population(population::Args),
     Sample(population::SampleArgs),
     Reconcile(reconcile::Args),
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(args, ui),
         Command::Fetch(args) => fetch::run(args, ui),
         Command::Lineage(args) => lineage::run(args, ui),
+        Command::Overview(args) => overview::run(args),
         Command::Population(args) => population::run(args, ui),
         Command::Sample(args) => population::sample(args, ui),
         Command::Reconcile(args) => reconcile::run(args, ui),

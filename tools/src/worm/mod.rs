@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod find;
 pub mod lineage;
 pub mod lines;
+pub mod overview;
 pub mod papers;
 pub mod population;
 pub mod prove;
