@@ -12,6 +12,7 @@ mod against;
 mod append;
 mod bodies;
 mod context;
+mod drain;
 mod echo;
 mod failover;
 mod flkd;
@@ -19,6 +20,7 @@ mod front;
 mod growth;
 mod handloop;
 mod honest;
+mod hour;
 mod index;
 mod ingest;
 mod load;
@@ -69,6 +71,8 @@ const GROUPS: &[Group] = &[
     (&["P17"], quorum::failover),
     (&["P18"], receipts::rows),
     (&["P20"], growth::growth),
+    (&["P22"], hour::rows),
+    (&["P23"], drain::rows),
 ];
 
 fn main() -> ExitCode {

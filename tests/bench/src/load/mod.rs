@@ -87,7 +87,8 @@ impl Outcome {
         Ok(Sample::new(self.units as f64 / self.seconds)
             .with("p50 us", micros(&self.latency, 0.5))
             .with("p99 us", micros(&self.latency, 0.99))
-            .with("p99.9 us", micros(&self.latency, 0.999)))
+            .with("p99.9 us", micros(&self.latency, 0.999))
+            .with("p95 us", micros(&self.latency, 0.95)))
     }
 }
 
