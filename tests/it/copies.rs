@@ -71,7 +71,11 @@ fn insist_whole(copy: &Path, data: &Path) {
     let (code, said) = run(Command::new(gotlog()).arg(copy).arg(data.join("keys/log.vkey")));
     assert_eq!(code, Some(0), "{said}");
     let worm = files(&copy.join("worm"));
-    assert!(worm.len() >= 2 && worm.len() % 2 == 0, "audit files come with their roots: {}", worm.len());
+    assert!(
+        worm.len() >= 2 && worm.len().is_multiple_of(2),
+        "audit files come with their roots: {}",
+        worm.len()
+    );
     for (name, bytes) in worm {
         let own = std::fs::read(data.join("worm").join(&name)).expect("the node's file");
         assert!(own == bytes, "{name} differs");
