@@ -11,17 +11,21 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Token that may read entry bundles.
 const TOKEN: &str = "auditors-token";
 
+/// Two tests must not install at the same time.
+pub fn installing() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Makes sure that a tool is there and gives its path; installing is the script's work and may need the network.
 pub fn tool(name: &str) -> PathBuf {
-    // Two tests must not install at the same time.
-    static ONE: Mutex<()> = Mutex::new(());
-    let _held = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _held = installing();
     let script = bins::root().join("tests/outsiders/tools.sh");
     let output =
         Command::new("bash").arg(&script).arg(name).stdin(Stdio::null()).output().expect("bash runs");

@@ -2,7 +2,7 @@
 
 use crate::bins;
 use crate::node::{Node, Start};
-use crate::outsiders::run;
+use crate::outsiders::{installing, run};
 use crate::pcs::submission;
 use crate::ports;
 use crate::runbooks::blocks;
@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 /// The program, if this machine can have it.
 pub fn program() -> Option<PathBuf> {
     let script = bins::root().join("tests/outsiders/tools.sh");
+    let turn = installing();
     let (code, said) = run(Command::new("bash").arg(script).arg("witness"));
+    drop(turn);
     match code {
         Some(0) => Some(PathBuf::from(said.lines().last().expect("a path"))),
         Some(3) => {
