@@ -69,7 +69,7 @@ step "simulator, groups of three, fixed seeds" target/release/sim --nodes 3 --se
 step "simulator, groups of three whose logs rot, fixed seeds" target/release/sim --nodes 3 --rot 1 --seed 31 --runs 10 --steps 500
 step "simulator, groups of five, fixed seeds" target/release/sim --nodes 5 --seed 1 --runs 5 --steps 500
 step "simulator, groups, fresh seed $fresh" target/release/sim --nodes 3 --seed "$fresh" --runs 10 --steps 500
-step "simulator, planted bugs of groups" target/release/sim --nodes 3 --mutants 40
+step "simulator, planted bugs of groups" target/release/sim --nodes 3 --mutants 100
 if [ "$mode" = all ]; then
   step "the demo, from start to equal replay" env DEMO_EXIT=1 DEMO_PORT=18431 DEMO_DIR="$(mktemp -d)" DEMO_BIN_DIR="$PWD/target/release" tools/demo.sh
 fi

@@ -49,6 +49,8 @@ fn group_at_work() -> (Group, Vec<crate::load::Acked>) {
     let group = Group::with(3, BTreeMap::new(), &settings);
     let load = Load::start(group.nodes[&1].address, 6, &Arc::new(AtomicU64::new(0)));
     load.wait_for(700);
+    // How much of a segment they fill depends on how many went into a batch.
+    until("some segments are full", || begun(&group, 3).len() > 4);
     let acked = load.end();
     group.insist_equal();
     (group, acked)

@@ -278,10 +278,11 @@ fn rot() {
         ("FLK_SCRUB_EVERY_MS", "50".to_owned()),
     ];
     let group = Group::with(3, BTreeMap::from([(3, disk.path("data"))]), &settings);
-    let acked = busy(&group);
+    let load = Load::start(group.nodes[&2].address, 4, &Arc::new(AtomicU64::new(0)));
     let mut page = Page::open("rot.md", &group);
     let metric = |name: &str| number(&group.nodes[&3].get("/metrics").text(), name);
     until("a segment is sealed and read again", || metric("flk_scrub_bytes_total") >= 262_144);
+    let acked = load.end();
     disk.order("rot data/log/00000000000000000001.seg 40000 16");
     until("it is found and repaired", || metric("flk_repairs_done_total") == 1);
     until("nothing is damaged any more", || metric("flk_scrub_damage") == 0);
