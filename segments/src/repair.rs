@@ -110,7 +110,7 @@ pub struct Repair {
     bytes: BlockBuf,
     pieces: Vec<Piece>,
     gaps: Vec<Gap>,
-    /// A good vote stands behind the last gap.
+    /// A good vote stands behind the last gap, in this segment or in a later one.
     votes_later: bool,
     /// The highest term of the votes that can be read.
     voted: u64,
@@ -179,7 +179,10 @@ impl Repair {
             Some(end) if header.stands_for == Digest::ZERO => Some(end.name),
             _ => footer.map(|footer| footer.digest),
         };
-        let salvage::Found { pieces, gaps, votes_later, voted } = found;
+        let salvage::Found { pieces, gaps, mut votes_later, voted } = found;
+        for later in number + 1..=active {
+            votes_later = votes_later || salvage::has_a_vote(disk, later).map_err(&disk_failed)?;
+        }
         let behind_all = pieces.iter().rev().find_map(|piece| match piece {
             Piece::Batch(batch) => Some(batch.offset + u64::from(batch.bytes)),
             Piece::Hole(_) => None,
@@ -212,12 +215,13 @@ impl Repair {
         self.voted
     }
 
-    /// Whether a vote may have been lost that no later one replaces, if the gaps are filled with these. Only the last
-    /// segment may hide one: every segment begins with the vote that stands.
+    /// Whether a vote may have been lost that no later one replaces, if the gaps are filled with these. Every segment
+    /// begins with the vote that stands, so it is nearly always the last one that may hide one; or the one before it, while
+    /// the last holds nothing yet.
     #[must_use]
     pub fn hides_a_vote(&self, fills: &[Fill]) -> bool {
-        let exact = || self.make(fills, None).is_ok_and(|made| made.exact);
-        self.state == State::Active && !self.votes_later && !self.gaps.is_empty() && !exact()
+        let exact = || self.make(fills, None).is_ok_and(|made| self.is_as_it_was(&made));
+        !self.votes_later && !self.gaps.is_empty() && !exact()
     }
 }
 
@@ -378,7 +382,10 @@ impl<D: Disk> Log<D> {
         let number = repair.segment();
         // Files are prepared one at a time.
         self.settle_next();
-        let mended = repair.mend(&mut self.disk, fills, None)?;
+        // The last segment may hold nothing yet, and so not the vote that stands.
+        let standing = self.standing.vote().filter(|_| repair.hides_a_vote(fills));
+        let vote = standing.map(|vote| (vote.term, vote.payload));
+        let mended = repair.mend(&mut self.disk, fills, vote)?;
         self.index.forget(number);
         Ok(mended)
     }

@@ -60,6 +60,10 @@ impl Standing {
         self.vote.is_some()
     }
 
+    pub(crate) fn vote(&self) -> Option<Frame<'_>> {
+        self.vote.as_ref().map(Owned::borrow)
+    }
+
     pub(crate) fn frames(&self) -> Vec<Owned> {
         self.vote.iter().chain(&self.purged).cloned().collect()
     }

@@ -7,7 +7,7 @@ use crate::pcs::submission;
 use crate::tools::{self, insist_sound};
 use crate::witness::{eventually, metric};
 use engine::ots::{Attestation, Item, Op, Stamp};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,22 +40,7 @@ impl Calendar {
 }
 
 fn answer(mut stream: TcpStream, own: SocketAddr, away: bool, mined: bool) -> std::io::Result<()> {
-    let mut seen = Vec::new();
-    let (head, body) = loop {
-        let mut piece = [0; 4096];
-        let count = stream.read(&mut piece)?;
-        if count == 0 {
-            return Ok(());
-        }
-        seen.extend_from_slice(&piece[..count]);
-        let Some(at) = seen.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8_lossy(&seen[..at]).to_ascii_lowercase();
-        let length =
-            head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-        if seen.len() - at - 4 >= length.unwrap_or(0) {
-            break (head, seen[at + 4..].to_vec());
-        }
-    };
+    let Some((head, body)) = crate::http::asked(&mut stream)? else { return Ok(()) };
     let leads = |ops: &[Op], end: Attestation| {
         let end = Stamp(vec![Item::Attests(end)]);
         ops.iter().rev().fold(end, |below, op| Stamp(vec![Item::Leads(op.clone(), below)])).encode()

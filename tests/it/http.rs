@@ -166,3 +166,23 @@ impl Connection {
         Ok(count)
     }
 }
+
+/// What somebody asks of a server that a test plays: the head in small letters, and the body. `None` when they went away.
+pub fn asked(stream: &mut TcpStream) -> Result<Option<(String, Vec<u8>)>> {
+    let mut seen = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        let count = stream.read(&mut piece)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        seen.extend_from_slice(&piece[..count]);
+        let Some(at) = seen.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(&seen[..at]).to_ascii_lowercase();
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        if seen.len() - at - 4 >= length.unwrap_or(0) {
+            return Ok(Some((head, seen[at + 4..].to_vec())));
+        }
+    }
+}

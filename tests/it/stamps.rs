@@ -5,7 +5,7 @@ use crate::outsiders::run;
 use crate::pcs::submission;
 use crate::tools::{self, insist_sound};
 use crate::witness::{eventually, metric};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -58,22 +58,7 @@ impl Authority {
 }
 
 fn answer(mut stream: TcpStream, folder: &Path, broken: bool) -> std::io::Result<()> {
-    let mut seen = Vec::new();
-    let body = loop {
-        let mut piece = [0; 4096];
-        let count = stream.read(&mut piece)?;
-        if count == 0 {
-            return Ok(());
-        }
-        seen.extend_from_slice(&piece[..count]);
-        let Some(at) = seen.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8_lossy(&seen[..at]).to_ascii_lowercase();
-        let length =
-            head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-        if seen.len() - at - 4 >= length.unwrap_or(0) {
-            break seen[at + 4..].to_vec();
-        }
-    };
+    let Some((_, body)) = crate::http::asked(&mut stream)? else { return Ok(()) };
     if broken {
         return stream.write_all(b"HTTP/1.1 403 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     }

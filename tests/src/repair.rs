@@ -264,6 +264,43 @@ fn f3_a_repaired_segment_can_be_repaired_again() {
     }
 }
 
+/// The vote that stands, as a start finds it.
+fn standing(device: &Device) -> Vec<u8> {
+    let mut vote = Vec::new();
+    let opened = Log::open_or_return(device.attach(), &options(), |frame| {
+        if frame.kind == Kind::Vote {
+            vote = frame.payload.to_vec();
+        }
+        Ok::<(), Infallible>(())
+    });
+    assert!(opened.is_ok(), "it does not open");
+    vote
+}
+
+/// Power went when the last segment had been begun and nothing was in it; then the one before it rots, which has the only
+/// vote that stands.
+#[test]
+fn f3_a_vote_before_an_empty_segment_is_missed() {
+    let (base, mut truth, sealed) = base(false);
+    let open = bytes(&base, sealed + 1);
+    change(&base, sealed + 1, BLOCK..open.len(), |_| 0);
+    drop(base.attach().remove(segments::SPARE));
+    let Ok((entries, _)) = read(&base) else { panic!("it is not damaged") };
+    truth.retain(|lsn, _| entries.contains_key(lsn));
+    assert!(truth == entries && !truth.is_empty());
+    let (whole, stood) = (bytes(&base, sealed), standing(&base));
+    let mut missed = 0;
+    for at in (BLOCK..end_of_batches(&whole)).step_by(BLOCK) {
+        let device = base.fork(at as u64);
+        change(&device, sealed, at..(at + 4 * BLOCK).min(whole.len()), |_| 0);
+        let (_, _, hidden) = repair(&device, &truth);
+        let now = standing(&device);
+        assert_eq!(now, if hidden { vote(99) } else { stood.clone() }, "at {at}");
+        missed += usize::from(hidden);
+    }
+    assert!(missed > 0);
+}
+
 /// An entry that is not the one that was there makes other bytes, and the digest shows it.
 #[test]
 fn f3_another_payload_does_not_pass_for_the_one_that_was_lost() {

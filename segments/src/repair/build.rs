@@ -162,10 +162,13 @@ impl Repair {
 
     /// Whether nothing but the damaged bytes differs: the segment's own digest says so, and where there is none yet, the
     /// checksum or the chain at every gap has.
-    fn is_as_it_was(&self, made: &Made) -> bool {
+    pub(super) fn is_as_it_was(&self, made: &Made) -> bool {
         let Some(digest) = self.digest else { return self.end.is_none() && made.exact };
+        let Some(zeros) = (self.header.footer_at() as usize).checked_sub(made.bytes.len()) else {
+            return false;
+        };
         let mut hasher = made.hasher.clone();
-        hash_zeros(&mut hasher, self.header.footer_at() as usize - made.bytes.len());
+        hash_zeros(&mut hasher, zeros);
         hasher.finalize().as_bytes() == &digest.0
     }
 

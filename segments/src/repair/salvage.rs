@@ -86,6 +86,13 @@ pub(super) fn each_good<D: Disk>(
     Ok(())
 }
 
+/// Whether a vote can be read in another segment.
+pub(super) fn has_a_vote<D: Disk>(disk: &mut D, number: u64) -> io::Result<bool> {
+    let mut found = false;
+    each_good(disk, number, &mut |_, frames| found |= frames.iter().any(|frame| frame.kind == Kind::Vote))?;
+    Ok(found)
+}
+
 /// What is known at the beginning of a segment: what the ones before it say, back to one that is sealed. Its last
 /// entries may still be voided by a batch of this one, so that not more counts as committed than a mark says.
 pub(super) fn lead_in<D: Disk>(

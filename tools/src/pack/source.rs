@@ -65,14 +65,14 @@ impl Source {
             return Ok(Source::Server(Box::new(client), path, token));
         }
         let dir = Path::new(name);
-        if dir.join("log").is_dir() && dir.join("tlog").is_dir() {
+        if dir.join("checkpoint").is_file() {
+            return Ok(Source::Folder(dir.to_owned()));
+        }
+        if dir.join("log").is_dir() {
             let home = Home::open(&HomeArgs::of(dir))?;
             let region = region(&home, asked)?;
             let tiles = dir.join("tlog").join(region);
             return Ok(Source::Home(tiles, home, Box::new(Window { lines: None, next: 0 })));
-        }
-        if dir.join("checkpoint").is_file() {
-            return Ok(Source::Folder(dir.to_owned()));
         }
         let why =
             if dir.is_dir() { "it holds no log and no checkpoint" } else { "there is no such directory" };
@@ -317,4 +317,18 @@ fn first_line(dir: &Path, size: u64, late: &dyn Fn(u64) -> bool) -> Result<u64, 
         }
     }
     Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_has_published_nothing_yet_is_no_other_thing() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Source::open(&dir.path().display().to_string(), None, None, 1).err().unwrap();
+        assert_eq!(open().what, "no evidence there");
+        std::fs::create_dir(dir.path().join("log")).unwrap();
+        assert_eq!((open().what.as_str(), open().exit), ("no published tree", Exit::Missing));
+    }
 }

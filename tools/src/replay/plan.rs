@@ -178,8 +178,7 @@ impl Plan {
 
     fn table(&self) -> Table {
         let row = |mark: &str, start: &Start| {
-            let cells = [start.after.0.to_string(), start.begin.segment.to_string(), bytes(start.bytes)]
-                .map(String::from);
+            let cells = [start.after.0.to_string(), start.begin.segment.to_string(), bytes(start.bytes)];
             [&[mark.to_owned(), start.name()], &cells[..]].concat()
         };
         let mut rows = vec![row("this", &self.start)];
