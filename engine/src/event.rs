@@ -206,6 +206,18 @@ mod tag {
 }
 
 impl Event {
+    /// The log time it carries, milliseconds since the Unix epoch; what is about the log itself carries none.
+    #[must_use]
+    pub fn at_ms(&self) -> Option<u64> {
+        match self {
+            Event::Received(envelope) => Some(envelope.received_at_ms),
+            Event::TenantSet(tenant) => Some(tenant.at_ms),
+            Event::KeySet(key) => Some(key.at_ms),
+            Event::PolicySet(set) => Some(set.at_ms),
+            Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => None,
+        }
+    }
+
     /// Appends the event's bytes.
     ///
     /// # Panics

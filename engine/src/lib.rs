@@ -12,6 +12,7 @@
 //! - [`ots`]: OpenTimestamps files over checkpoints.
 //! - [`summary`]: one submission judged alone. [`ledger`]: all of them, in order. [`leaf`]: what the audit log
 //!   says of each.
+//! - [`lanes`]: SHA-256 of many messages at once.
 //! - [`codec`]: the byte reader all decoders here share.
 #![no_std]
 extern crate alloc;
@@ -20,6 +21,7 @@ pub mod checkpoint;
 pub mod codec;
 pub mod event;
 pub mod ids;
+pub mod lanes;
 pub mod leaf;
 pub mod ledger;
 pub mod limits;

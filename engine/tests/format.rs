@@ -213,6 +213,7 @@ fn sound(event: &Event, content: u8) -> Judged {
             recomputed_budget: Some(0.46),
         },
         signals: Signals { d_hat: 1.41, coh_star: 0.73, r: 0.52, budget: 0.418, regime: Regime::Sticky },
+        written: None,
     })
 }
 

@@ -4,8 +4,8 @@ use engine::event::{Envelope, KeyKind, KeySpec};
 use engine::ids::{KeyId, TenantId};
 use engine::summary::sign::{ed25519_public, sign_ed25519, sign_hmac};
 use engine::summary::{
-    Forms, Judged, KeyRing, ParseError, PcsId, Policy, ReasonCode, Secrets, SignatureForm, Unsigned, judge,
-    judge_presigned, parse,
+    Case, Forms, Judged, KeyRing, ParseError, PcsId, Policy, ReasonCode, Secrets, SignatureForm, Unsigned,
+    judge, judge_many, judge_presigned, parse,
 };
 use proptest::prelude::*;
 
@@ -200,5 +200,33 @@ proptest! {
         let envelope = envelope(body, 150);
         let _ = judge(&envelope, Some(&ring()), &policy);
         let _ = judge_presigned(&envelope, byte, Some(&KeyRing::public(&specs()).unwrap()), &policy);
+    }
+
+    /// Many at once are judged as each is alone, with secrets and without, whatever stands beside what.
+    #[test]
+    fn many_are_judged_as_one_by_one(
+        bodies in prop::collection::vec((bodies(), 0..400_u64, 0..3000_usize, any::<bool>()), 0..12),
+    ) {
+        let policy = Policy::default_1_0_0();
+        let (ring, public) = (ring(), KeyRing::public(&specs()).unwrap());
+        let envelopes: Vec<Envelope> = bodies
+            .iter()
+            .map(|(body, at, spaces, long)| {
+                let body = format!("{body}{}", " ".repeat(if *long { *spaces } else { 0 }));
+                Envelope { salt: [*spaces as u8; 16], ..envelope(body, *at) }
+            })
+            .collect();
+        let alone: Vec<Judged> =
+            envelopes.iter().map(|envelope| judge(envelope, Some(&ring), &policy)).collect();
+        for (keys, attest) in [(&ring, false), (&public, true)] {
+            let cases: Vec<Case<'_>> = envelopes
+                .iter()
+                .zip(&alone)
+                .map(|(envelope, judged)| {
+                    Case { envelope, keys: Some(keys), attested: attest.then(|| judged.signature_byte()) }
+                })
+                .collect();
+            prop_assert_eq!(&judge_many(&cases, &policy), &alone);
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! Memory aligned to the block, for direct I/O.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use engine::limits::BLOCK;
+
+/// From here on large pages pay, bytes.
+const LARGE: usize = 8 << 20;
 
 /// Zeroed memory, aligned to [`BLOCK`] and a whole number of blocks long.
 pub struct BlockBuf {
@@ -23,10 +26,28 @@ impl BlockBuf {
     pub fn new(bytes: usize) -> BlockBuf {
         let len = bytes.max(1).next_multiple_of(BLOCK);
         let layout = BlockBuf::layout(len);
+        if len >= LARGE {
+            return BlockBuf::large(layout);
+        }
         // SAFETY: the layout's size is not zero.
         let raw = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(raw) else { handle_alloc_error(layout) };
         BlockBuf { start, len }
+    }
+
+    /// Whole segments: 16,384 small pages cost as much as reading them does, so the system is asked for large ones, which it
+    /// may decline.
+    fn large(layout: Layout) -> BlockBuf {
+        // SAFETY: the layout's size is not zero.
+        let raw = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(raw) else { handle_alloc_error(layout) };
+        // SAFETY: the memory is ours, whole pages of it, and advice changes none of its bytes; then all of it is
+        // written before anybody reads it.
+        unsafe {
+            libc::madvise(raw.cast(), layout.size(), libc::MADV_HUGEPAGE);
+            raw.write_bytes(0, layout.size());
+        }
+        BlockBuf { start, len: layout.size() }
     }
 
     fn layout(len: usize) -> Layout {
@@ -63,7 +84,7 @@ mod tests {
 
     #[test]
     fn buffers_are_aligned_zeroed_and_whole() {
-        for bytes in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 10 * BLOCK] {
+        for bytes in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 10 * BLOCK, LARGE, LARGE + 1] {
             let mut buf = BlockBuf::new(bytes);
             assert_eq!(buf.as_ptr() as usize % BLOCK, 0);
             assert!(buf.len() >= bytes && buf.len().is_multiple_of(BLOCK) && !buf.is_empty());

@@ -9,7 +9,7 @@
 use crate::metrics::Metrics;
 use engine::event::{Envelope, Event};
 use engine::ids::TenantId;
-use engine::summary::{Judged, KeyRing, Policy, judge};
+use engine::summary::{Case, Judged, KeyRing, Policy, judge, judge_many};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
@@ -33,6 +33,10 @@ impl KeyTable {
     /// Judges one submission alone.
     pub fn judge(&self, envelope: &Envelope) -> Judged {
         judge(envelope, self.rings.get(&envelope.tenant).map(Arc::as_ref), &self.policy)
+    }
+
+    fn case<'a>(&'a self, envelope: &'a Envelope) -> Case<'a> {
+        Case { envelope, keys: self.rings.get(&envelope.tenant).map(Arc::as_ref), attested: None }
     }
 }
 
@@ -89,11 +93,15 @@ impl Judging {
         self.chunks[at].get_or_init(|| {
             let from = at * self.chunk;
             let to = (from + self.chunk).min(self.events.len());
-            let judge = |event: &Event| match event {
-                Event::Received(envelope) => Some(self.keys.judge(envelope)),
+            let events = &self.events[from..to];
+            let envelopes = events.iter().filter_map(|event| match event {
+                Event::Received(envelope) => Some(envelope),
                 _ => None,
-            };
-            self.events[from..to].iter().map(judge).collect()
+            });
+            let cases: Vec<Case<'_>> = envelopes.map(|envelope| self.keys.case(envelope)).collect();
+            let mut judged = judge_many(&cases, &self.keys.policy).into_iter();
+            let of = |event: &Event| matches!(event, Event::Received(_)).then(|| judged.next()).flatten();
+            events.iter().map(of).collect()
         })
     }
 

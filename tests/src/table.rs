@@ -200,6 +200,7 @@ mod tests {
                     recomputed_budget: None,
                 },
                 signals: Signals { d_hat: 1.0, coh_star: 0.5, r: 0.5, budget: 0.5, regime: Regime::Mixed },
+                written: None,
             };
             (Event::Received(envelope), Judged::Sound(sound))
         };

@@ -4,13 +4,13 @@ use alloc::vec::Vec;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{First, Ledger, Outcome, RefusedReason, Table, TableError};
+use super::{First, Ledger, Outcome, RefusedReason, Rule, Table, TableError};
 use crate::event::{Envelope, Event, KeyKind, KeySpec};
 use crate::ids::TenantId;
 use crate::leaf::{self, KeyName, Leaf, What};
 use crate::limits::EXPIRY_MARGIN_MS;
 use crate::log::{Digest, Lsn};
-use crate::summary::decimal::Decimal;
+use crate::summary::decimal::nine;
 use crate::summary::{Judged, Sound};
 use crate::tree::leaf_hash;
 
@@ -44,10 +44,17 @@ impl<T: Table> Ledger<T> {
         if let Some(seq) = outcome.seq() {
             assert_eq!(seq, self.tree.size(), "T1: a leaf goes where it was decided");
         }
-        if let Some(time_ms) = time_of(event) {
+        if let Some(time_ms) = event.at_ms() {
             self.now_ms = self.now_ms.max(time_ms);
         }
-        let leaf = self.leaf(lsn, nth, event, judged, outcome);
+        let (leaf, leaf_hash) = match self.written(lsn, nth, judged, outcome) {
+            Some(written) => (Some(written.line.clone()), Some(written.hash)),
+            None => {
+                let leaf = self.leaf(lsn, nth, event, judged, outcome);
+                let hash = leaf.as_deref().map(leaf_hash);
+                (leaf, hash)
+            }
+        };
         match event {
             Event::Received(envelope) => {
                 let judged = judged.expect("I1: a submission is judged before it is applied");
@@ -61,7 +68,6 @@ impl<T: Table> Ledger<T> {
                 }
             }
         }
-        let leaf_hash = leaf.as_deref().map(leaf_hash);
         if let Some(hash) = leaf_hash {
             self.tree.append(hash);
         }
@@ -193,7 +199,7 @@ impl<T: Table> Ledger<T> {
             (_, Outcome::Noted | Outcome::Duplicate { .. }) => return None,
             (Event::Received(envelope), Outcome::First { .. }) => {
                 let sound = judged.and_then(|judged| refusal(judged).ok()).expect("I1: a first is sound");
-                What::Pcs(self.pcs(envelope, sound))
+                What::Pcs(pcs(self.rules.current().1, envelope.tenant, sound))
             }
             (Event::Received(envelope), Outcome::Conflict { first, fields, .. }) => {
                 let sound = judged.and_then(|judged| refusal(judged).ok()).expect("I1: a conflict is sound");
@@ -242,29 +248,29 @@ impl<T: Table> Ledger<T> {
         let leaf = Leaf { lsn, nth, time_ms: self.now_ms, region: self.region.as_str().into(), what };
         Some(leaf.encode())
     }
+}
 
-    fn pcs(&self, envelope: &Envelope, sound: &Sound) -> leaf::Pcs<'_> {
-        let rule = self.rules.current().1;
-        leaf::Pcs {
-            tenant: envelope.tenant,
-            pcs_id: sound.id,
-            commitment: sound.commitment,
-            accepted: sound.verdict.accepted,
-            escalated: sound.verdict.escalated,
-            code: sound.verdict.code,
-            d_hat: nine(sound.signals.d_hat),
-            d_hat_recomputed: sound.verdict.recomputed_d_hat.map(nine),
-            coh_star: nine(sound.signals.coh_star),
-            r: nine(sound.signals.r),
-            budget: nine(sound.signals.budget),
-            budget_recomputed: sound.verdict.recomputed_budget.map(nine),
-            regime: sound.signals.regime,
-            policy: rule.policy.version.as_str().into(),
-            policy_hash: rule.hash,
-            params_hash: rule.params_hash,
-            form: sound.signed.form,
-            key_id: sound.signed.key_id,
-        }
+/// What the leaf of the first submission of its name says of it.
+pub(super) fn pcs<'a>(rule: &'a Rule, tenant: TenantId, sound: &Sound) -> leaf::Pcs<'a> {
+    leaf::Pcs {
+        tenant,
+        pcs_id: sound.id,
+        commitment: sound.commitment,
+        accepted: sound.verdict.accepted,
+        escalated: sound.verdict.escalated,
+        code: sound.verdict.code,
+        d_hat: nine(sound.signals.d_hat),
+        d_hat_recomputed: sound.verdict.recomputed_d_hat.map(nine),
+        coh_star: nine(sound.signals.coh_star),
+        r: nine(sound.signals.r),
+        budget: nine(sound.signals.budget),
+        budget_recomputed: sound.verdict.recomputed_budget.map(nine),
+        regime: sound.signals.regime,
+        policy: rule.policy.version.as_str().into(),
+        policy_hash: rule.hash,
+        params_hash: rule.params_hash,
+        form: sound.signed.form,
+        key_id: sound.signed.key_id,
     }
 }
 
@@ -279,25 +285,10 @@ pub(super) fn refusal(judged: &Judged) -> Result<&Sound, RefusedReason> {
     }
 }
 
-/// A number as leaves write it: nine places, half away from zero on the shortest decimal.
-fn nine(x: f64) -> Decimal {
-    Decimal::shortest(x).round9()
-}
-
 fn event_hash(event: &Event) -> Digest {
     let mut bytes = Vec::new();
     event.encode(&mut bytes);
     Digest(Sha256::digest(&bytes).into())
-}
-
-fn time_of(event: &Event) -> Option<u64> {
-    match event {
-        Event::Received(envelope) => Some(envelope.received_at_ms),
-        Event::TenantSet(tenant) => Some(tenant.at_ms),
-        Event::KeySet(key) => Some(key.at_ms),
-        Event::PolicySet(set) => Some(set.at_ms),
-        Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => None,
-    }
 }
 
 fn tenant_of(event: &Event) -> Option<TenantId> {

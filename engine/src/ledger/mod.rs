@@ -13,6 +13,7 @@
 //!
 //! Log time is the largest time any event has carried so far: what expires, expires by it alone.
 
+mod ahead;
 mod attest;
 mod fold;
 mod outcome;
@@ -41,6 +42,7 @@ use crate::log::{Digest, Lsn};
 use crate::summary::{Judged, PcsId, Sound};
 use crate::tree::Tree;
 
+pub use ahead::{Ahead, Place, Written};
 pub use attest::Divergence;
 pub use fold::Applied;
 pub use outcome::{Outcome, RefusedReason};

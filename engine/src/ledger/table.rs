@@ -45,12 +45,17 @@ impl First {
     /// The deduplication key of a summary.
     #[must_use]
     pub fn key_of(tenant: &TenantId, pcs_id: &[u8; 32]) -> [u8; 32] {
+        let (head, length) = First::key_head(tenant);
+        Sha256::new().chain_update(&head[..length]).chain_update(pcs_id).finalize().into()
+    }
+
+    /// What the key hashes before the id, and how many bytes of it count.
+    pub(crate) fn key_head(tenant: &TenantId) -> ([u8; 65], usize) {
         let name = tenant.as_bytes();
-        let mut input = [0; 97];
-        input[0] = name.len() as u8;
-        input[1..=name.len()].copy_from_slice(name);
-        input[1 + name.len()..33 + name.len()].copy_from_slice(pcs_id);
-        Sha256::digest(&input[..33 + name.len()]).into()
+        let mut head = [0; 65];
+        head[0] = name.len() as u8;
+        head[1..=name.len()].copy_from_slice(name);
+        (head, 1 + name.len())
     }
 
     /// The content that later ones are compared with.

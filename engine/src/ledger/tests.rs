@@ -7,6 +7,8 @@ use alloc::vec;
 use proptest::prelude::*;
 
 use super::*;
+
+mod ahead;
 use crate::event::{Envelope, KeyKind, KeySpec, PolicySet, Tenant};
 use crate::ids::KeyId;
 use crate::leaf::{Leaf, What};
@@ -71,6 +73,7 @@ fn sound(event: &Event, id: u8, content: u8) -> Judged {
             recomputed_budget: None,
         },
         signals: Signals { d_hat: 1.25, coh_star: 0.5, r: 1.0, budget: -0.0, regime: Regime::Mixed },
+        written: None,
     })
 }
 

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::canonical::SignedFields;
 use super::decimal::nine;
 use super::{Count, Pcs};
+use crate::log::Digest;
 
 /// The fields in lane order: bit `n` of a mask is `FIELD_NAMES[n]`.
 pub const FIELD_NAMES: [&str; FIELDS] = [
@@ -65,10 +66,26 @@ pub fn field_names(mask: u16) -> impl Iterator<Item = &'static str> {
 /// Takes a summary's fingerprint.
 #[must_use]
 pub fn fingerprint(pcs: &Pcs<'_>) -> Fingerprint {
-    let mut bytes = Vec::with_capacity(640);
+    let mut covered = Vec::with_capacity(640);
+    let lanes = draft(pcs, &mut covered).lanes;
+    Fingerprint { digest: digest(&covered), lanes }
+}
+
+/// The digest of a fingerprint over these bytes.
+pub(super) fn digest(covered: &[u8]) -> [u8; 16] {
+    short(&Digest(Sha256::digest(covered).into()))
+}
+
+/// The digest of a fingerprint whose bytes have this hash.
+pub(super) fn short(hash: &Digest) -> [u8; 16] {
+    *hash.0.first_chunk().expect("a hash has 32 bytes")
+}
+
+/// Takes a fingerprint but for its digest, and appends what that is over to `bytes`.
+pub(super) fn draft(pcs: &Pcs<'_>, bytes: &mut Vec<u8>) -> Fingerprint {
     let mut lanes = [0; FIELDS];
     let mut at = 0;
-    let mut lane = |bytes: &mut Vec<u8>, write: &dyn Fn(&mut Vec<u8>)| {
+    let mut lane = |write: &dyn Fn(&mut Vec<u8>)| {
         let start = bytes.len();
         bytes.extend_from_slice(&[0; 4]);
         write(bytes);
@@ -78,19 +95,19 @@ pub fn fingerprint(pcs: &Pcs<'_>) -> Fingerprint {
         at += 1;
     };
     let SignedFields { pcs_id, merkle_root, epoch, shard_id, numbers } = pcs.signed_fields();
-    lane(&mut bytes, &|out| out.extend_from_slice(pcs_id.as_bytes()));
-    lane(&mut bytes, &|out| out.extend_from_slice(merkle_root.as_bytes()));
-    lane(&mut bytes, &|out| out.extend_from_slice(&epoch.to_le_bytes()));
-    lane(&mut bytes, &|out| out.extend_from_slice(shard_id.as_bytes()));
+    lane(&|out| out.extend_from_slice(pcs_id.as_bytes()));
+    lane(&|out| out.extend_from_slice(merkle_root.as_bytes()));
+    lane(&|out| out.extend_from_slice(&epoch.to_le_bytes()));
+    lane(&|out| out.extend_from_slice(shard_id.as_bytes()));
     for x in [numbers.d_hat, numbers.coh_star, numbers.r, numbers.budget] {
-        lane(&mut bytes, &|out| out.extend_from_slice(&nine(x).to_bytes()));
+        lane(&|out| out.extend_from_slice(&nine(x).to_bytes()));
     }
-    lane(&mut bytes, &|out| {
+    lane(&|out| {
         for scale in &pcs.scales {
             out.extend_from_slice(&scale.to_le_bytes());
         }
     });
-    lane(&mut bytes, &|out| {
+    lane(&|out| {
         for (key, count) in &pcs.n_j {
             match key {
                 Count::Scale(scale) => {
@@ -106,29 +123,31 @@ pub fn fingerprint(pcs: &Pcs<'_>) -> Fingerprint {
             out.extend_from_slice(&count.to_le_bytes());
         }
     });
-    lane(&mut bytes, &|out| {
+    lane(&|out| {
         for component in &pcs.v_star {
             // Adding zero makes negative zero positive: they are one direction.
             out.extend_from_slice(&(component + 0.0).to_bits().to_le_bytes());
         }
     });
-    lane(&mut bytes, &|out| out.extend_from_slice(pcs.regime.as_bytes()));
-    lane(&mut bytes, &|out| out.extend_from_slice(&pcs.seed.to_le_bytes()));
+    lane(&|out| out.extend_from_slice(pcs.regime.as_bytes()));
+    lane(&|out| out.extend_from_slice(&pcs.seed.to_le_bytes()));
     assert_eq!(at, FIELDS, "every field has its lane");
-    let hash = Sha256::digest(&bytes);
-    let digest = hash.first_chunk::<16>().expect("a hash has 32 bytes");
-    Fingerprint { digest: *digest, lanes }
+    Fingerprint { digest: [0; 16], lanes }
 }
 
 /// Multiply and fold, eight bytes at a time. Pinned: lanes are stored with the first of every id.
 fn short_hash(bytes: &[u8]) -> u16 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = bytes.len() as u64;
-    for chunk in bytes.chunks(8) {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(MULTIPLIER);
+    let mut take = |word: u64| {
+        hash = (hash ^ word).wrapping_mul(MULTIPLIER);
         hash ^= hash >> 32;
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().for_each(|word| take(u64::from_le_bytes(*word)));
+    if !rest.is_empty() {
+        // The last bytes, as if zeros followed.
+        take(rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)));
     }
     (hash.wrapping_mul(MULTIPLIER) >> 48) as u16
 }

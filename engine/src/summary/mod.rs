@@ -7,19 +7,20 @@
 //! (verify-before-dedup): the ledger indexes nothing else.
 //!
 //! - [`canonical`], [`decimal`]: what is signed, byte for byte (I4).
+//! - [`judge()`], [`judge_many`]: all of it, for one submission and for many at once.
 //! - [`signature`], [`keyring`]: which form and key a signature belongs to. [`sign`]: making one.
 //! - [`signals`], [`sanity`], [`policy`], [`verdict`]: what the numbers are worth.
 //! - [`fingerprint`](fingerprint()): replay or conflict. [`answer`]: what the client reads.
 //! - [`boxes`], [`coherence`], [`mt19937`], [`merkle`]: what a producer computes before it signs.
 
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::event::Envelope;
-use crate::ledger::First;
+use crate::ledger::Written;
 use crate::log::Digest;
 
 pub mod answer;
@@ -30,6 +31,7 @@ pub mod decimal;
 mod ed25519;
 pub mod fingerprint;
 mod json;
+mod judge;
 pub mod keyring;
 mod keys;
 pub mod merkle;
@@ -47,6 +49,7 @@ pub use answer::{Answer, answer_json};
 pub use canonical::SignedFields;
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use json::Fault;
+pub use judge::{Case, judge, judge_many, judge_presigned};
 pub use keyring::{KeyError, KeyRing, Secrets};
 pub use parse::{ParseError, parse};
 pub use policy::{Policy, PolicyError};
@@ -235,9 +238,9 @@ pub struct Unsound {
 pub struct Sound {
     /// The derived id.
     pub id: PcsId,
-    /// What it is indexed by: [`First::key_of`] its tenant and id.
+    /// What it is indexed by: [`First::key_of`](crate::ledger::First::key_of) its tenant and id.
     pub key: [u8; 32],
-    /// [`Envelope::commitment`]. Here, and not when it is folded, because judging is spread over all cores.
+    /// [`Envelope::commitment`](crate::event::Envelope::commitment). Here, and not when it is folded, because judging is spread over all cores.
     pub commitment: Digest,
     /// Which form and key signed it.
     pub signed: Signed,
@@ -247,6 +250,8 @@ pub struct Sound {
     pub verdict: Verdict,
     /// What it claims.
     pub signals: Signals,
+    /// Its leaf, if somebody wrote it before its turn.
+    pub written: Option<Box<Written>>,
 }
 
 impl Judged {
@@ -268,58 +273,5 @@ impl Judged {
                 Some(verdict)
             }
         }
-    }
-}
-
-/// Judges a submission with the tenant's keys. The log time decides which keys count, the policy which
-/// signature forms do.
-#[must_use]
-pub fn judge(envelope: &Envelope, keys: Option<&KeyRing>, policy: &Policy) -> Judged {
-    judge_by(envelope, keys, policy, |keys, pcs| {
-        keys.check(&pcs.signed_fields(), &pcs.sig, envelope.received_at_ms, policy.forms)
-    })
-}
-
-/// Judges a submission without HMAC secrets. What needs a secret is taken from `byte`, which an `Attested`
-/// event says of this submission; everything else, Ed25519 signatures too, is checked again.
-#[must_use]
-pub fn judge_presigned(envelope: &Envelope, byte: u8, keys: Option<&KeyRing>, policy: &Policy) -> Judged {
-    judge_by(envelope, keys, policy, |keys, pcs| {
-        keys.check_presigned(&pcs.signed_fields(), &pcs.sig, envelope.received_at_ms, policy.forms, byte)
-    })
-}
-
-fn judge_by(
-    envelope: &Envelope,
-    keys: Option<&KeyRing>,
-    policy: &Policy,
-    check: impl FnOnce(&KeyRing, &Pcs<'_>) -> Result<Signed, Unsigned>,
-) -> Judged {
-    let pcs = match parse(&envelope.body) {
-        Ok(pcs) => pcs,
-        Err(error) => return Judged::Malformed(error),
-    };
-    let signed = match keys.map(|keys| check(keys, &pcs)) {
-        Some(Ok(signed)) => signed,
-        Some(Err(Unsigned::NoKey)) | None => return Judged::NoKey,
-        Some(Err(unsigned)) => return Judged::BadSignature(unsigned),
-    };
-    match verdict::structure(&pcs) {
-        Ok(id) => Judged::Sound(Sound {
-            id,
-            key: First::key_of(&envelope.tenant, &id.0),
-            commitment: envelope.commitment(),
-            signed,
-            fingerprint: fingerprint(&pcs),
-            verdict: verdict::numbers(&pcs, policy),
-            signals: Signals {
-                d_hat: pcs.d_hat,
-                coh_star: pcs.coh_star,
-                r: pcs.r,
-                budget: pcs.budget,
-                regime: Regime::of(pcs.d_hat, pcs.coh_star, policy),
-            },
-        }),
-        Err(verdict) => Judged::Structure(Unsound { signed, verdict }),
     }
 }

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::lanes::{self, Message};
 use crate::log::Digest;
 
 pub use proof::{
@@ -35,6 +36,26 @@ pub fn leaf_hash(leaf: &[u8]) -> Digest {
     hasher.update([0]);
     hasher.update(leaf);
     Digest(hasher.finalize().into())
+}
+
+/// Hashes of many leaves, in their order: what [`leaf_hash`] gives of each, in a good half of the time.
+#[must_use]
+pub fn leaf_hashes<'a>(leaves: impl IntoIterator<Item = &'a [u8]>) -> Vec<Digest> {
+    let messages: Vec<Message<'a>> = leaves.into_iter().map(|leaf| [&[0], leaf, &[]]).collect();
+    lanes::sha256(&messages)
+}
+
+/// Root over as many leaves as a power of two says, by their hashes.
+fn perfect_root(leaves: &[Digest]) -> Digest {
+    assert!(leaves.len().is_power_of_two(), "T1: a perfect subtree has a power of two of leaves");
+    let mut level = leaves.to_vec();
+    while level.len() > 1 {
+        let pairs = level.as_chunks::<2>().0;
+        let messages: Vec<Message<'_>> =
+            pairs.iter().map(|[left, right]| [&[1], &left.0[..], &right.0]).collect();
+        level = lanes::sha256(&messages);
+    }
+    level[0]
 }
 
 /// Hash of an inner node: SHA-256(0x01 || left || right).
@@ -177,6 +198,13 @@ mod tests {
             tree.append(leaf_hash(leaf));
             assert_eq!(Some(tree.root()), Digest::from_hex(root));
         }
+    }
+
+    #[test]
+    fn many_leaves_are_hashed_like_one() {
+        let leaves: Vec<Vec<u8>> = (0..9_u8).map(|n| alloc::vec![n; 100 * usize::from(n)]).collect();
+        let hashes = leaf_hashes(leaves.iter().map(Vec::as_slice));
+        assert_eq!(hashes, leaves.iter().map(|leaf| leaf_hash(leaf)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Tree, node_hash};
+use super::{Tree, node_hash, perfect_root};
 use crate::log::Digest;
 
 /// The largest whole subtrees over the leaves from one index on: at most two for each level, whatever their number.
@@ -32,16 +32,36 @@ impl Range {
     /// # Panics
     /// At `u64::MAX` leaves.
     pub fn append(&mut self, leaf: Digest) {
-        let (mut node, mut level) = (leaf, 0);
+        self.append_subtree(0, leaf);
+    }
+
+    /// Appends many leaves by their hashes: what [`Range::append`] of each gives, with the nodes above them hashed
+    /// together.
+    ///
+    /// # Panics
+    /// At `u64::MAX` leaves.
+    pub fn append_all(&mut self, leaves: &[Digest]) {
+        let mut rest = leaves;
+        while !rest.is_empty() {
+            // The largest perfect subtree that begins here and has all its leaves.
+            let level = self.end.trailing_zeros().min(rest.len().ilog2());
+            let (whole, after) = rest.split_at(1 << level);
+            self.append_subtree(level as u8, perfect_root(whole));
+            rest = after;
+        }
+    }
+
+    fn append_subtree(&mut self, level: u8, root: Digest) {
+        let (mut node, mut above) = (root, level);
         // A right child is joined with its left one where that belongs to this range; before it of the same level
         // stands nothing else.
-        while self.end >> level & 1 == 1 {
-            let Some((_, left)) = self.nodes.pop_if(|(below, _)| *below == level) else { break };
+        while self.end >> above & 1 == 1 {
+            let Some((_, left)) = self.nodes.pop_if(|(below, _)| *below == above) else { break };
             node = node_hash(&left, &node);
-            level += 1;
+            above += 1;
         }
-        self.nodes.push((level, node));
-        self.end = self.end.checked_add(1).expect("a tree has room for another leaf");
+        self.nodes.push((above, node));
+        self.end = self.end.checked_add(1 << level).expect("a tree has room for another leaf");
     }
 
     /// Appends all leaves of this range to the tree that ends where it begins.
@@ -77,6 +97,21 @@ mod tests {
                     range.join(&mut joined);
                     assert_eq!((range.end(), &joined), (cut.end as u64, &whole), "{first} {second}");
                 }
+            }
+        }
+    }
+
+    /// Wherever a range begins, many leaves at once give the nodes that they give one by one.
+    #[test]
+    fn many_leaves_at_once_are_the_same_range() {
+        let leaves: Vec<Digest> = (0..70_u8).map(|n| leaf_hash(&[n])).collect();
+        for start in 0..20 {
+            for (cut, end) in [(0, 70), (1, 70), (33, 64), (7, 8), (5, 5)] {
+                let (mut one, mut many) = (Range::from(start), Range::from(start));
+                leaves[..end].iter().for_each(|leaf| one.append(*leaf));
+                many.append_all(&leaves[..cut]);
+                many.append_all(&leaves[cut..end]);
+                assert_eq!(one, many, "{start} {cut} {end}");
             }
         }
     }

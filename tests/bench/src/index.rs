@@ -49,6 +49,7 @@ fn input(tenant: TenantId, number: u64) -> (Event, Judged) {
             recomputed_budget: Some(0.418),
         },
         signals: Signals { d_hat: 1.41, coh_star: 0.73, r: 0.52, budget: 0.418, regime: Regime::Sticky },
+        written: None,
     };
     (Event::Received(envelope), Judged::Sound(sound))
 }

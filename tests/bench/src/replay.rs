@@ -1,7 +1,8 @@
 //! P10 and P11: how fast one core folds a log again.
 //!
 //! The log is made here, in memory, record by record as the server writes them, so that the rows hold the work of a
-//! replay (decode, judge, decide, apply) and not a disk. The references do less: P10's only parses, computes one HMAC
+//! replay (decode, judge, decide, apply, compare with what was attested) and not a disk; it is the fold of `worm verify` and
+//! `flk replay` that is measured. The references do less: P10's only parses, computes one HMAC
 //! and one SHA-256 over the same bodies; P11's are others' own recoveries of as many records of the same size.
 
 use crate::bodies::Bodies;
@@ -12,11 +13,11 @@ use crate::process::{Server, free_port};
 use crate::rows::{Bound, Row, at_least, command, figure};
 use crate::stats::{CoreTime, Pair, Sample, alternate};
 use crate::stores::redis_command;
-use engine::event::{Envelope, Event, KeyKind, KeySpec, Payload, Record, encode_events};
+use engine::event::{Envelope, Event, KeyKind, KeySpec, encode_events};
 use engine::ids::{KeyId, TenantId};
 use engine::ledger::{Ledger, MemTable};
 use engine::log::Lsn;
-use engine::summary::{Judged, KeyRing, Policy, Secrets, judge, judge_presigned, parse};
+use engine::summary::{Secrets, parse};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
@@ -25,10 +26,17 @@ use std::io::{self, BufWriter, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tools::audit::fold::{Fold, Unwatched};
+use tools::audit::judges::Source;
+use tools::audit::{Place, Wrong};
 use zeroize::Zeroizing;
 
 /// Submissions of one record: what a group commit of 64 clients gives.
 const BATCH: usize = 64;
+/// Records of submissions between two `Attested`.
+const ATTEST: usize = 16;
+/// Log time of the first record, milliseconds.
+const START_MS: u64 = 1_767_225_600_000;
 /// Bytes of our canonical text, which the HMAC of the reference covers.
 const SIGNED: usize = 240;
 
@@ -40,79 +48,104 @@ impl Secrets for Secret {
     }
 }
 
-/// A log in memory: the payloads of its entries, and how many submissions they hold.
+/// A log in memory, as a node writes it: settings, submissions, and what the leader attests of them.
 struct History {
-    records: Vec<Vec<u8>>,
+    /// The payloads of its entries, and whether they hold submissions.
+    records: Vec<(bool, Vec<u8>)>,
     submissions: usize,
-    keys: KeyRing,
-    public: KeyRing,
-    policy: Policy,
 }
 
 impl History {
     fn new(submissions: usize) -> io::Result<History> {
         let tenant = TenantId::new(Tenant::Hmac.id()).map_err(io::Error::other)?;
+        let settings = [
+            Event::TenantSet(engine::event::Tenant {
+                at_ms: START_MS,
+                id: tenant,
+                display: "Bench".into(),
+                active: true,
+                rate_per_s: 1,
+                burst: 1,
+                daily_quota: 0,
+                region: "bench".into(),
+            }),
+            Event::KeySet(KeySpec {
+                at_ms: START_MS,
+                tenant,
+                key_id: KeyId::new("bench").map_err(io::Error::other)?,
+                kind: KeyKind::HmacSealed(vec![1]),
+                not_before_ms: 0,
+                not_after_ms: u64::MAX,
+            }),
+        ];
+        let mut history = History { records: Vec::new(), submissions: 0 };
+        // The leader's own fold, which knows what to attest.
+        let source = Source::Secrets(&Secret);
+        let mut fold = Fold::new(Ledger::new("bench", MemTable::new()), &source, 1).in_chunks_of(1);
+        history.add(&mut fold, false, &settings)?;
         let mut bodies = Bodies::new(Tenant::Hmac.signer(), "replay");
-        let records = (0..submissions.div_ceil(BATCH))
-            .map(|n| {
-                let events: Vec<Event> = (0..BATCH)
-                    .map(|_| {
-                        let received_at_ms = 1_767_225_600_000 + n as u64;
-                        let body = bodies.body().json;
-                        Event::Received(Envelope { tenant, received_at_ms, salt: [7; 16], body })
-                    })
-                    .collect();
-                let mut record = Vec::with_capacity(BATCH * 1024);
-                encode_events(1, &events, &mut record);
-                record
-            })
-            .collect();
-        let spec = KeySpec {
-            at_ms: 0,
-            tenant,
-            key_id: KeyId::new("bench").map_err(io::Error::other)?,
-            kind: KeyKind::HmacSealed(vec![1]),
-            not_before_ms: 0,
-            not_after_ms: u64::MAX,
-        };
-        let specs = [spec];
-        Ok(History {
-            records,
-            submissions: submissions.div_ceil(BATCH) * BATCH,
-            keys: KeyRing::new(&specs, &Secret).map_err(io::Error::other)?,
-            public: KeyRing::public(&specs).map_err(io::Error::other)?,
-            policy: Policy::default_1_0_0(),
-        })
+        for n in 0..submissions.div_ceil(BATCH) {
+            let received_at_ms = START_MS + n as u64;
+            let events: Vec<Event> = (0..BATCH)
+                .map(|_| {
+                    let body = bodies.body().json;
+                    Event::Received(Envelope { tenant, received_at_ms, salt: [7; 16], body })
+                })
+                .collect();
+            history.add(&mut fold, true, &events)?;
+            history.submissions += BATCH;
+            if n % ATTEST == ATTEST - 1 {
+                let attested = fold.ledger().attest();
+                history.add(&mut fold, false, &[Event::Attested(attested)])?;
+            }
+        }
+        let attested = fold.ledger().attest();
+        history.add(&mut fold, false, &[Event::Attested(attested)])?;
+        Ok(history)
     }
 
-    /// Folds the whole log into an empty ledger on this core, judging each submission with `judge`.
-    fn fold(&self, judge: impl Fn(&Envelope) -> Judged) -> io::Result<Sample> {
+    fn add(&mut self, fold: &mut Fold<'_, MemTable>, submissions: bool, events: &[Event]) -> io::Result<()> {
+        let mut record = Vec::with_capacity(events.len() * 1024);
+        encode_events(1, events, &mut record);
+        self.records.push((submissions, record));
+        let record = &self.records.last().expect("one was just pushed").1;
+        let lsn = Lsn(self.records.len() as u64);
+        let pushed = fold.push(lsn, Place::default(), record, &mut Unwatched);
+        pushed.and_then(|()| fold.finish(&mut Unwatched)).map_err(|wrong| io::Error::other(wrong.to_string()))
+    }
+
+    /// Replays the whole log into an empty ledger on this core, as `worm verify` and `flk replay` do, and hands it to
+    /// `then`. The time is this thread's.
+    fn replay<T>(
+        &self,
+        source: &Source<'_>,
+        then: impl FnOnce(&Ledger<MemTable>) -> T,
+    ) -> io::Result<(f64, T)> {
         let begin = CoreTime::start();
-        let mut ledger = Ledger::new("bench", MemTable::new());
-        let mut lsn = Lsn::ZERO;
-        for bytes in &self.records {
-            lsn = lsn.next();
-            let record = Record::decode(bytes).map_err(io::Error::other)?;
-            let Payload::Events(events) = record.payload else { continue };
-            for (nth, event) in events.iter().enumerate() {
-                let judged = if let Event::Received(envelope) = event { Some(judge(envelope)) } else { None };
-                let nth = nth as u32;
-                let outcome = ledger.decide(lsn, nth, event, judged.as_ref()).map_err(io::Error::other)?;
-                black_box(ledger.apply(lsn, nth, event, judged.as_ref(), &outcome));
-            }
-            ledger.end_record(lsn);
+        let mut fold = Fold::new(Ledger::new("bench", MemTable::new()), source, 1);
+        let wrong = |wrong: Wrong| io::Error::other(wrong.to_string());
+        for (nth, (_, record)) in self.records.iter().enumerate() {
+            fold.push(Lsn(nth as u64 + 1), Place::default(), record, &mut Unwatched).map_err(wrong)?;
         }
-        if ledger.tree().size() != self.submissions as u64 {
-            return Err(io::Error::other("a replayed submission has no leaf"));
+        fold.finish(&mut Unwatched).map_err(wrong)?;
+        let seconds = begin.seconds();
+        let counts = fold.counts();
+        if counts.submissions != self.submissions as u64 || counts.uncovered != 0 {
+            return Err(io::Error::other("a submission was not replayed"));
         }
-        Ok(Sample::new(self.submissions as f64 / begin.seconds()))
+        Ok((seconds, then(fold.ledger())))
+    }
+
+    fn rate(&self, source: &Source<'_>) -> io::Result<Sample> {
+        let (seconds, ()) = self.replay(source, |_| ())?;
+        Ok(Sample::new(self.submissions as f64 / seconds))
     }
 
     /// What no replay can be faster than: parse, one HMAC, one SHA-256 of the same bodies.
     fn ceiling(&self) -> io::Result<Sample> {
         let key = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).map_err(io::Error::other)?;
         let begin = CoreTime::start();
-        for bytes in &self.records {
+        for (_, bytes) in self.records.iter().filter(|(submissions, _)| *submissions) {
             // The bodies are found by their lengths, which costs nothing beside the rest.
             let mut at = 11;
             while at < bytes.len() {
@@ -151,11 +184,8 @@ pub fn signed(context: &Context) -> Vec<Row> {
     let what = "replay on one core: decode, check signatures, decide, apply";
     let measured = || {
         let history = History::new(context.size(400_000, 60_000))?;
-        alternate(
-            context.runs,
-            || history.fold(|envelope| judge(envelope, Some(&history.keys), &history.policy)),
-            || history.ceiling(),
-        )
+        let source = Source::Secrets(&Secret);
+        alternate(context.runs, || history.rate(&source), || history.ceiling())
     };
     vec![match measured() {
         Err(why) => Row::refused("P10", what, why),
@@ -170,10 +200,7 @@ pub fn attested(context: &Context) -> Vec<Row> {
         Ok(history) => history,
         Err(why) => return vec![Row::refused("P11", "replay", why)],
     };
-    let form = engine::summary::SignatureForm::Canonical;
-    let byte = presigned_byte(&history, form);
-    let fold =
-        || history.fold(|envelope| judge_presigned(envelope, byte, Some(&history.public), &history.policy));
+    let fold = || history.rate(&Source::Attested);
     let mut rows = Vec::new();
     let mut add = |what: &str, name: &str, bound: Bound, measured: io::Result<Pair>| {
         rows.push(match measured {
@@ -191,23 +218,8 @@ pub fn attested(context: &Context) -> Vec<Row> {
     }
     let measured = redis_load(context, submissions, fold);
     add("replay with outcomes from Attested, against Redis loading its file", "Redis", ten, measured);
-    rows.push(index(context, &history, byte));
+    rows.push(index(context, &history));
     rows
-}
-
-/// The byte an `Attested` event carries for a good signature of `form` by the only key.
-fn presigned_byte(history: &History, form: engine::summary::SignatureForm) -> u8 {
-    let first = Record::decode(&history.records[0]).ok().map(|record| record.payload);
-    let judged = match &first {
-        Some(Payload::Events(events)) => match &events[0] {
-            Event::Received(envelope) => {
-                judge(envelope, Some(&history.keys), &history.policy).signature_byte()
-            }
-            _ => 0,
-        },
-        _ => 0,
-    };
-    if judged == 0 { form.code() } else { judged }
 }
 
 fn raft_engine(
@@ -280,28 +292,15 @@ fn serves(addr: SocketAddr, records: usize) -> io::Result<bool> {
 }
 
 /// The index alone: a ledger taken up from its snapshot and rows inserts every key again.
-fn index(context: &Context, history: &History, byte: u8) -> Row {
+fn index(context: &Context, history: &History) -> Row {
     let what = "index rebuilt from its rows, M records/s";
     let measured = || -> io::Result<Sample> {
-        let mut ledger = Ledger::new("bench", MemTable::new());
-        let mut lsn = Lsn::ZERO;
-        for bytes in &history.records {
-            lsn = lsn.next();
-            let record = Record::decode(bytes).map_err(io::Error::other)?;
-            let Payload::Events(events) = record.payload else { continue };
-            for (nth, event) in events.iter().enumerate() {
-                let Event::Received(envelope) = event else { continue };
-                let judged = Some(judge_presigned(envelope, byte, Some(&history.public), &history.policy));
-                let outcome =
-                    ledger.decide(lsn, nth as u32, event, judged.as_ref()).map_err(io::Error::other)?;
-                ledger.apply(lsn, nth as u32, event, judged.as_ref(), &outcome);
-            }
-            ledger.end_record(lsn);
-        }
-        let snapshot = ledger.snapshot().map_err(io::Error::other)?;
+        let (_, (snapshot, table)) =
+            history.replay(&Source::Attested, |ledger| (ledger.snapshot(), ledger.table().clone()))?;
+        let snapshot = snapshot.map_err(io::Error::other)?;
         let mut best = Vec::new();
         for _ in 0..context.runs {
-            let table = ledger.table().clone();
+            let table = table.clone();
             let begin = CoreTime::start();
             black_box(Ledger::restore(&snapshot, table).map_err(|e| io::Error::other(format!("{e}")))?);
             best.push(history.submissions as f64 / begin.seconds() / 1e6);

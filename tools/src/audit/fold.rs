@@ -3,24 +3,28 @@
 //! Without secrets a submission can be judged only once an `Attested` behind it has said whether its signature was
 //! good. So records wait, in order, until that is known; how many may wait is bounded by how far an `Attested` may
 //! lie behind what it covers.
+//!
+//! What does not depend on the order is made on all threads: judgements, and the leaves that submissions have if
+//! each is the first of its name. The fold decides, and writes again what was not as supposed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use engine::checkpoint::Signed;
 use engine::event::{Anchored, Attested, Event, Payload, Record};
-use engine::ledger::{Ledger, Table};
+use engine::ledger::{Ledger, Place as Turn, Table};
 use engine::log::{Digest, Lsn};
 use engine::summary::signature::Algorithm;
 use engine::summary::{Judged, SignatureForm, Unsigned};
 use engine::tree::Tree;
 
 use super::anchors::Recent;
-use super::judges::{Judges, Shares, Source};
+use super::judges::{Due, Judges, Shares, Source};
 use super::{Place, Wrong};
 
-/// Bytes of records judged together. Bounds memory and gives every thread work.
-const CHUNK_BYTES: usize = 4 << 20;
+/// Bytes of records judged together: work for every thread, and little enough that what is made of it is still in the
+/// processor's cache when it is folded.
+const CHUNK_BYTES: usize = 512 << 10;
 
 /// Bytes of records that may wait for an `Attested`. Leaders attest after thousands of records at most.
 const WAITING_BYTES: usize = 512 << 20;
@@ -148,6 +152,8 @@ pub struct Fold<'a, T> {
     known: usize,
     known_bytes: usize,
     judged: Option<Chunk>,
+    /// Log time after the last record that was judged.
+    now_ms: u64,
     heads: VecDeque<Tree>,
     anchors: Recent,
     next: Lsn,
@@ -161,8 +167,10 @@ impl<'a, T: Table> Fold<'a, T> {
         let judges = Arc::new(Judges::of(&ledger, source));
         let next = ledger.applied().next();
         let heads = VecDeque::from([ledger.tree().clone()]);
+        let now_ms = ledger.log_time_ms();
         Fold {
             ledger,
+            now_ms,
             source,
             judges,
             threads,
@@ -302,7 +310,7 @@ impl<'a, T: Table> Fold<'a, T> {
         self.refresh();
         let judges = self.judges.clone();
         let before = self.judged.take();
-        let events = flat(&ready);
+        let events = flat(&ready, &mut self.now_ms);
         let shares = Shares::new(&judges, &events);
         let helpers = (self.threads - 1).min(shares.count().saturating_sub(1));
         let done = std::thread::scope(|scope| {
@@ -461,14 +469,17 @@ impl<'a, T: Table> Fold<'a, T> {
     }
 }
 
-/// All events of a run of records, each with its signature byte.
-fn flat(records: &[Waiting]) -> Vec<(&Event, u8)> {
+/// All events of a run of records, in the order in which they will be folded. `now_ms` is the log time before them, and
+/// then the one after them.
+fn flat<'r>(records: &'r [Waiting], now_ms: &mut u64) -> Vec<Due<'r>> {
     let mut all = Vec::new();
     for waiting in records {
         let mut bytes = waiting.signatures.iter().copied();
-        for event in events(&waiting.record) {
-            let byte = if matches!(event, Event::Received(_)) { bytes.next().unwrap_or(0) } else { 0 };
-            all.push((event, byte));
+        for (nth, event) in events(&waiting.record).iter().enumerate() {
+            let signature = if matches!(event, Event::Received(_)) { bytes.next().unwrap_or(0) } else { 0 };
+            *now_ms = (*now_ms).max(event.at_ms().unwrap_or(0));
+            let place = Turn { lsn: waiting.lsn, nth: nth as u32, time_ms: *now_ms };
+            all.push(Due { event, signature, place });
         }
     }
     all

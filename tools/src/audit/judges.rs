@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::event::{Envelope, Event, KeySpec};
 use engine::ids::TenantId;
-use engine::ledger::{Ledger, Table};
-use engine::summary::{Judged, KeyRing, Policy, Secrets, judge, judge_presigned};
+use engine::ledger::{Ahead, Ledger, Place, Table};
+use engine::summary::{Case, Judged, KeyRing, Policy, Secrets, judge_many};
 
 /// Where the results of HMAC checks come from.
 pub enum Source<'a> {
@@ -22,6 +22,7 @@ pub struct Judges<'a> {
     version: u64,
     rings: HashMap<TenantId, KeyRing>,
     policy: Policy,
+    ahead: Ahead,
 }
 
 impl<'a> Judges<'a> {
@@ -39,6 +40,7 @@ impl<'a> Judges<'a> {
             version: ledger.keys_version(),
             rings,
             policy: ledger.current_policy().1.policy.clone(),
+            ahead: ledger.ahead(),
         }
     }
 
@@ -51,12 +53,50 @@ impl<'a> Judges<'a> {
     /// Judges one submission; `byte` is what `Attested` says of its signature.
     #[must_use]
     pub fn judge(&self, envelope: &Envelope, byte: u8) -> Judged {
-        let ring = self.rings.get(&envelope.tenant);
-        match self.source {
-            Source::Attested => judge_presigned(envelope, byte, ring, &self.policy),
-            Source::Secrets(_) => judge(envelope, ring, &self.policy),
-        }
+        let judged = judge_many(&[self.case(envelope, byte)], &self.policy).pop();
+        judged.expect("one submission has one judgement")
     }
+
+    fn case<'c>(&'c self, envelope: &'c Envelope, byte: u8) -> Case<'c> {
+        let attested = match self.source {
+            Source::Attested => Some(byte),
+            Source::Secrets(_) => None,
+        };
+        Case { envelope, keys: self.rings.get(&envelope.tenant), attested }
+    }
+
+    /// Judges the submissions among some events, and writes the leaves that they have if each is the first of its name.
+    fn share(&self, events: &[Due<'_>]) -> Vec<Option<Judged>> {
+        let submissions = || {
+            events.iter().filter_map(|due| match due.event {
+                Event::Received(envelope) => Some((due, envelope)),
+                _ => None,
+            })
+        };
+        let cases: Vec<Case<'_>> =
+            submissions().map(|(due, envelope)| self.case(envelope, due.signature)).collect();
+        let mut judged = judge_many(&cases, &self.policy);
+        let mut leaves: Vec<_> = submissions()
+            .zip(&mut judged)
+            .map(|((due, envelope), judged)| (due.place, envelope, judged))
+            .collect();
+        self.ahead.write(&mut leaves);
+        let mut judged = judged.into_iter();
+        events
+            .iter()
+            .map(|due| matches!(due.event, Event::Received(_)).then(|| judged.next()).flatten())
+            .collect()
+    }
+}
+
+/// An event that waits to be folded.
+pub struct Due<'a> {
+    /// It.
+    pub event: &'a Event,
+    /// Of a submission, what `Attested` says of its signature.
+    pub signature: u8,
+    /// Where and when it will be folded.
+    pub place: Place,
 }
 
 /// Events judged in one go: enough to be worth the asking, few enough that all threads end together.
@@ -65,7 +105,7 @@ const SHARE: usize = 64;
 /// A run of events that several threads judge, each taking the next share when it has time.
 pub struct Shares<'a> {
     judges: &'a Judges<'a>,
-    events: &'a [(&'a Event, u8)],
+    events: &'a [Due<'a>],
     next: AtomicUsize,
 }
 
@@ -75,7 +115,7 @@ pub type Done = Vec<(usize, Vec<Option<Judged>>)>;
 impl<'a> Shares<'a> {
     /// Nothing is judged yet.
     #[must_use]
-    pub fn new(judges: &'a Judges<'a>, events: &'a [(&'a Event, u8)]) -> Shares<'a> {
+    pub fn new(judges: &'a Judges<'a>, events: &'a [Due<'a>]) -> Shares<'a> {
         Shares { judges, events, next: AtomicUsize::new(0) }
     }
 
@@ -88,15 +128,11 @@ impl<'a> Shares<'a> {
     /// Judges share after share until none is left. Submissions get a judgement, other events `None`.
     #[must_use]
     pub fn work(&self) -> Done {
-        let one = |(event, byte): &(&Event, u8)| match event {
-            Event::Received(envelope) => Some(self.judges.judge(envelope, *byte)),
-            _ => None,
-        };
         let mut done = Vec::new();
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(share) = self.events.chunks(SHARE).nth(number) else { return done };
-            done.push((number, share.iter().map(one).collect()));
+            done.push((number, self.judges.share(share)));
         }
     }
 

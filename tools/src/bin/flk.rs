@@ -6,6 +6,10 @@ use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
 use tools::{agent, anchors, bench, cluster, divergence, doctor, keygen, replay, sign, snapshot, submit};
 
+// Judging makes many small things on several threads and drops them on others.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Submits to, watches and measures an FLK log
 ///
 /// Exit codes: 0 all is well, 1 usage, input/output, a refusal or work left over, 2 bytes or digests are not what they

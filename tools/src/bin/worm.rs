@@ -6,6 +6,10 @@ use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
 use tools::worm::{check, export, fetch, lineage, overview, population, prove, reconcile, tamper, verify};
 
+// Judging makes many small things on several threads and drops them on others.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Checks an FLK log: nothing it says is believed, everything is computed again
 ///
 /// Exit codes: 0 all holds, 1 usage or input/output, 2 tampered, 3 data missing, 4 fewer witnesses than

@@ -2,7 +2,7 @@
 //!
 //! The files are cut into windows. A thread takes the next window, counts its lines, learns from the window before how
 //! many lines come before its own, hashes them where they lie, and joins what it has to the one tree when its turn
-//! comes. Memory: one window and one line for each thread, whatever the files' size.
+//! comes. Memory: for each thread one window and one line, and less than 100 bytes for each line in it, whatever the files' size.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use engine::limits::LEAF_MAX;
 use engine::log::Digest;
-use engine::tree::{Range, Tree, leaf_hash};
+use engine::tree::{Range, Tree, leaf_hashes};
 use memchr::{memchr, memchr_iter};
 
 use super::lines::Place;
@@ -289,22 +289,29 @@ impl Pass<'_> {
     /// Hashes whole lines, the first of which is number `first` and stands at `offset` of its file. A line that is
     /// too long is named by its number and where it begins.
     fn hash(&self, first: u64, lines: &[u8], offset: u64) -> Result<Hashed, (u64, usize)> {
-        let mut range = Range::from(first);
-        let mut cuts: Vec<(u64, Range)> = Vec::new();
-        let mut claims =
-            self.claims[self.claims.partition_point(|claim| claim.size <= first)..].iter().peekable();
         let mut start = 0;
+        let mut ends = Vec::new();
         for end in memchr_iter(b'\n', lines) {
             if end - start > LEAF_MAX {
-                return Err((range.end(), start));
+                return Err((first + ends.len() as u64, start));
             }
-            range.append(leaf_hash(&lines[start..end]));
+            ends.push(end);
             start = end + 1;
-            if claims.peek().is_some_and(|claim| claim.size == range.end()) {
-                while claims.next_if(|claim| claim.size == range.end()).is_some() {}
-                cuts.push((offset + start as u64, range.clone()));
+        }
+        let begins = std::iter::once(0).chain(ends.iter().map(|end| end + 1));
+        let hashes = leaf_hashes(begins.zip(&ends).map(|(begin, end)| &lines[begin..*end]));
+        let mut range = Range::from(first);
+        let mut cuts: Vec<(u64, Range)> = Vec::new();
+        let last = first + hashes.len() as u64;
+        let from = self.claims.partition_point(|claim| claim.size <= first);
+        for size in self.claims[from..].iter().map(|claim| claim.size).take_while(|size| *size <= last) {
+            if size > range.end() {
+                range.append_all(&hashes[(range.end() - first) as usize..(size - first) as usize]);
+                let after = ends[(size - first) as usize - 1] + 1;
+                cuts.push((offset + after as u64, range.clone()));
             }
         }
+        range.append_all(&hashes[(range.end() - first) as usize..]);
         Ok(Hashed { range, cuts })
     }
 }

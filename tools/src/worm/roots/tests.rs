@@ -1,5 +1,7 @@
 //! Roots over windows, claims that hold and claims that do not, lines that are none.
 
+use engine::tree::leaf_hash;
+
 use super::*;
 
 fn written(folder: &std::path::Path, texts: &[Vec<u8>]) -> Vec<PathBuf> {
