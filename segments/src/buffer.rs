@@ -1,18 +1,21 @@
 //! Memory aligned to the block, for direct I/O.
 
-use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
 use engine::limits::BLOCK;
+use memmap2::{Advice, MmapMut};
 
-/// From here on large pages pay, bytes.
+/// From here on a buffer is pages of its own, bytes.
 const LARGE: usize = 8 << 20;
 
 /// Zeroed memory, aligned to [`BLOCK`] and a whole number of blocks long.
 pub struct BlockBuf {
     start: NonNull<u8>,
     len: usize,
+    /// What holds a large buffer's memory.
+    pages: Option<MmapMut>,
 }
 
 // SAFETY: the buffer owns its memory alone, like a `Vec<u8>`.
@@ -32,22 +35,17 @@ impl BlockBuf {
         // SAFETY: the layout's size is not zero.
         let raw = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(raw) else { handle_alloc_error(layout) };
-        BlockBuf { start, len }
+        BlockBuf { start, len, pages: None }
     }
 
-    /// Whole segments: 16,384 small pages cost as much as reading them does, so the system is asked for large ones, which it
-    /// may decline.
+    /// Whole segments. Their 16,384 small pages would cost as much as reading them does, so the system is asked for large
+    /// ones, which it may decline; and pages fresh from it are zeros already.
     fn large(layout: Layout) -> BlockBuf {
-        // SAFETY: the layout's size is not zero.
-        let raw = unsafe { alloc(layout) };
-        let Some(start) = NonNull::new(raw) else { handle_alloc_error(layout) };
-        // SAFETY: the memory is ours, whole pages of it, and advice changes none of its bytes; then all of it is
-        // written before anybody reads it.
-        unsafe {
-            libc::madvise(raw.cast(), layout.size(), libc::MADV_HUGEPAGE);
-            raw.write_bytes(0, layout.size());
-        }
-        BlockBuf { start, len: layout.size() }
+        let Ok(mut pages) = MmapMut::map_anon(layout.size()) else { handle_alloc_error(layout) };
+        let _ = pages.advise(Advice::HugePage);
+        let start = NonNull::from(&mut pages[..]).cast::<u8>();
+        assert!(start.as_ptr().addr().is_multiple_of(BLOCK), "a page begins at a block");
+        BlockBuf { start, len: layout.size(), pages: Some(pages) }
     }
 
     fn layout(len: usize) -> Layout {
@@ -57,8 +55,10 @@ impl BlockBuf {
 
 impl Drop for BlockBuf {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout, and dropped once.
-        unsafe { dealloc(self.start.as_ptr(), BlockBuf::layout(self.len)) }
+        if self.pages.is_none() {
+            // SAFETY: allocated in `new` with this layout, and dropped once.
+            unsafe { dealloc(self.start.as_ptr(), BlockBuf::layout(self.len)) }
+        }
     }
 }
 
