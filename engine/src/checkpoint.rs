@@ -29,7 +29,7 @@ use crate::log::Digest;
 
 pub use cose::cose_receipt;
 pub use cosign::{Cosigner, Witness};
-pub use logkeys::LogKeys;
+pub use logkeys::{BrokenStep, Held, KeyStep, LogKeys, STEPS_MAX};
 pub use note::{NoteError, NoteSignature, Signer, Verifier};
 pub use policy::{KnownLog, KnownWitness, PolicyError, Standing, TrustPolicy};
 pub use receipt::Receipt;
@@ -90,10 +90,7 @@ impl Checkpoint {
     /// If the signer signs for another origin.
     #[must_use]
     pub fn sign(&self, signer: &Signer) -> Vec<u8> {
-        assert_eq!(signer.name(), self.origin, "a log signs its own checkpoints");
-        let text = self.text();
-        let line = signer.sign(text.as_bytes()).line();
-        alloc::format!("{text}\n{line}").into_bytes()
+        self.sign_by(&[signer])
     }
 
     /// The note as a log publishes it: with its ML-DSA-44 signature as the second line. One checkpoint has one such note.
@@ -102,9 +99,38 @@ impl Checkpoint {
     /// As [`Checkpoint::sign`].
     #[must_use]
     pub fn publish(&self, signer: &Signer) -> Vec<u8> {
-        let mut note = self.sign(signer);
-        note.extend_from_slice(signer.sign_second(self).line().as_bytes());
-        note
+        self.publish_by(&[signer])
+    }
+
+    /// The note with both lines of each of these signers, in their order.
+    ///
+    /// # Panics
+    /// As [`Checkpoint::sign`].
+    #[must_use]
+    pub fn publish_by(&self, signers: &[&Signer]) -> Vec<u8> {
+        self.lines(signers, |signer| [signer.sign(self.text().as_bytes()), signer.sign_second(self)])
+    }
+
+    /// The note with the Ed25519 line of each of these signers, in their order.
+    ///
+    /// # Panics
+    /// As [`Checkpoint::sign`].
+    #[must_use]
+    pub fn sign_by(&self, signers: &[&Signer]) -> Vec<u8> {
+        self.lines(signers, |signer| [signer.sign(self.text().as_bytes())])
+    }
+
+    fn lines<const N: usize>(
+        &self,
+        signers: &[&Signer],
+        sign: impl Fn(&Signer) -> [NoteSignature; N],
+    ) -> Vec<u8> {
+        let mut note = self.text() + "\n";
+        for signer in signers {
+            assert_eq!(signer.name(), self.origin, "a log signs its own checkpoints");
+            sign(signer).iter().for_each(|signature| note.push_str(&signature.line()));
+        }
+        note.into_bytes()
     }
 }
 

@@ -18,10 +18,12 @@
 //!         6 Checkpoint  tag u8, signed note (u32)
 //!         7 Anchored    tag u8, at_ms u64, kind u8, target (u8), signed note (u32), evidence (u32)
 //!         8 Witnessed   tag u8, at_ms u64, old size u64, signed note of another log (u32)
+//!         9 LogKeySet   tag u8, at_ms u64, both until u64, keys before (u16), keys (u16), sealed seed (u16)
 //! ```
 //! `(u8)`, `(u16)`, `(u32)`: a length of that width and that many bytes.
 
 mod anchored;
+mod logkey;
 mod record;
 
 use alloc::string::String;
@@ -41,6 +43,7 @@ use crate::summary::Policy;
 
 pub use crate::codec::DecodeError;
 pub use anchored::{AnchorKind, Anchored, EVIDENCE_MAX, TARGET_MAX, Witnessed};
+pub use logkey::{LOG_KEYS_TEXT_MAX, LogKeySet};
 pub use record::{Payload, Record, attestations, checkpoint_notes, encode_events, membership};
 
 /// Something that happened. The log holds these and nothing else.
@@ -62,6 +65,8 @@ pub enum Event {
     Anchored(Anchored),
     /// We cosign a checkpoint of another log.
     Witnessed(Witnessed),
+    /// Another key signs what the log publishes.
+    LogKeySet(LogKeySet),
 }
 
 /// A submission as it stood at the door.
@@ -199,6 +204,7 @@ mod tag {
     pub const CHECKPOINT: u8 = 6;
     pub const ANCHORED: u8 = 7;
     pub const WITNESSED: u8 = 8;
+    pub const LOG_KEY_SET: u8 = 9;
 
     pub const KEY_HMAC_SEALED: u8 = 1;
     pub const KEY_ED25519: u8 = 2;
@@ -214,6 +220,7 @@ impl Event {
             Event::TenantSet(tenant) => Some(tenant.at_ms),
             Event::KeySet(key) => Some(key.at_ms),
             Event::PolicySet(set) => Some(set.at_ms),
+            Event::LogKeySet(set) => Some(set.at_ms),
             Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => None,
         }
     }
@@ -236,6 +243,7 @@ impl Event {
             }
             Event::Anchored(anchored) => anchored.encode(out),
             Event::Witnessed(witnessed) => witnessed.encode(out),
+            Event::LogKeySet(set) => set.encode(out),
         }
     }
 
@@ -257,6 +265,7 @@ impl Event {
             tag::CHECKPOINT => Event::Checkpoint(reader.bytes32(NOTE_MAX, "signed note")?.to_vec()),
             tag::ANCHORED => Event::Anchored(Anchored::read(&mut reader)?),
             tag::WITNESSED => Event::Witnessed(Witnessed::read(&mut reader)?),
+            tag::LOG_KEY_SET => Event::LogKeySet(LogKeySet::read(&mut reader)?),
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         };
         reader.end()?;

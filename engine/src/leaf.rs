@@ -91,6 +91,19 @@ pub enum What<'a> {
         /// Hash of everything a verdict depends on.
         params_hash: Digest,
     },
+    /// `log-key`: from this entry on other keys sign what the log publishes.
+    LogKey {
+        /// Which set of keys it is; the one a log begins with is 1.
+        number: u64,
+        /// The keys that signed before, between spaces.
+        follows: Cow<'a, str>,
+        /// The keys from here on, between spaces.
+        keys: Cow<'a, str>,
+        /// Until which log time those before sign, too, milliseconds.
+        both_until_ms: u64,
+        /// SHA-256 of the event's bytes, which hold the rest.
+        commitment: Digest,
+    },
 }
 
 /// The first submission of its name.
@@ -236,6 +249,15 @@ impl<'a> Leaf<'a> {
                 line.hex("policy_hash", &hash.0);
                 line.text("region", &self.region);
             }
+            What::LogKey { number, follows, keys, both_until_ms, commitment } => {
+                line.number("both_until", *both_until_ms);
+                line.hex("commitment", &commitment.0);
+                line.text("follows", follows);
+                line.text("keys", keys);
+                self.place(&mut line);
+                line.number("number", *number);
+                line.text("region", &self.region);
+            }
         }
         line.number("time", self.time_ms);
         line.text("type", self.what.name());
@@ -319,6 +341,7 @@ impl<'a> What<'a> {
             What::Tenant { .. } => "tenant",
             What::Key { .. } => "key",
             What::Policy { .. } => "policy",
+            What::LogKey { .. } => "log-key",
         }
     }
 
@@ -358,6 +381,13 @@ impl<'a> What<'a> {
                 policy: fields.text("policy")?,
                 hash: Digest(fields.hex("policy_hash")?),
                 params_hash: Digest(fields.hex("params_hash")?),
+            },
+            "log-key" => What::LogKey {
+                number: fields.number("number")?,
+                follows: fields.text("follows")?,
+                keys: fields.text("keys")?,
+                both_until_ms: fields.number("both_until")?,
+                commitment: Digest(fields.hex("commitment")?),
             },
             _ => return Err(LeafError { member: "type" }),
         })

@@ -6,8 +6,8 @@
 
 use engine::checkpoint::{Checkpoint, Receipt, Signer};
 use engine::event::{
-    AnchorKind, Anchored, Attested, Envelope, Event, KeyKind, KeySpec, Payload, PolicySet, Record, Tenant,
-    Witnessed, encode_events,
+    AnchorKind, Anchored, Attested, Envelope, Event, KeyKind, KeySpec, LogKeySet, Payload, PolicySet, Record,
+    Tenant, Witnessed, encode_events,
 };
 use engine::ids::{KeyId, TenantId};
 use engine::ledger::{First, Ledger, MemTable};
@@ -314,6 +314,13 @@ fn today() -> Value {
                 evidence: b"token".to_vec(),
             })),
             "witnessed": encoded(&Event::Witnessed(Witnessed { at_ms: 9, old: 3, note: b"note".to_vec() })),
+            "log-key": encoded(&Event::LogKeySet(LogKeySet {
+                at_ms: 9,
+                both_until_ms: 10,
+                follows: "old\n".into(),
+                keys: "new\n".into(),
+                sealed: b"seed".to_vec(),
+            })),
         },
         "records": { "blank": hex(&blank), "events": hex(&record) },
         "leaves": leaves.iter().map(|leaf| text(leaf)).collect::<Vec<_>>(),

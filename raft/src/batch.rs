@@ -40,6 +40,7 @@ pub fn weight(event: &Event) -> usize {
             2 * rest + anchored.target.len() + anchored.note.len() + anchored.evidence.len()
         }
         Event::Witnessed(witnessed) => rest + witnessed.note.len(),
+        Event::LogKeySet(set) => rest + set.follows.len() + set.keys.len() + set.sealed.len(),
         // Set by hand, rare and short.
         _ => SETTING_MAX,
     }

@@ -12,12 +12,13 @@ mod settings;
 
 use divergence::Confirmation;
 pub use divergence::Diverged;
-use settings::{admittable, key_table};
+use settings::{admittable, key_table, statement};
 
 use crate::anchor::Feed;
 use crate::decision::{Decided, Kept, decided};
 use crate::door::Door;
 use crate::keys::Kek;
+use crate::logkeys::LogSigners;
 use crate::metrics::Metrics;
 use crate::projections::projector::{Leaves, Projector, Work};
 use crate::projections::tiles::Published;
@@ -35,6 +36,7 @@ use engine::ledger::{Ledger, Outcome};
 use engine::log::Lsn;
 use engine::summary::Judged;
 use raft::{Batch, Machine, Standing};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use tokio::sync::Notify;
@@ -46,8 +48,10 @@ pub type Index = crate::index::Index;
 pub struct Terms {
     /// Name of the log in its checkpoints.
     pub origin: String,
-    /// Signs checkpoints.
+    /// Signs checkpoints, until the log goes over to another one.
     pub signer: Signer,
+    /// Where the public keys go.
+    pub vkey_path: PathBuf,
     /// Opens sealed secrets.
     pub kek: Kek,
     /// Submissions between two attestations, at most.
@@ -91,8 +95,12 @@ pub struct Shared {
     pub keys: Arc<ArcSwap<KeyTable>>,
     /// The projections.
     pub projector: Projector,
-    /// The log's key and the like.
+    /// The log's first key and the like.
     pub terms: Terms,
+    /// Who signs what.
+    pub signers: ArcSwap<LogSigners>,
+    /// The public keys as they were last written.
+    vkeys: Mutex<String>,
     door: Arc<Door>,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
@@ -128,6 +136,8 @@ impl Shared {
     ) -> Arc<Shared> {
         let Outset { ledger, standing, noted } = outset;
         let keys = key_table(&ledger, &terms.kek);
+        let signers = LogSigners::new(&terms.signer, ledger.log_keys(), &terms.kek);
+        ledger.log_keys().iter().filter_map(statement).for_each(|work| projector.hand(work));
         let anchored = Arc::new(Feed::new(standing.lsn));
         let core = Core {
             ledger,
@@ -144,6 +154,8 @@ impl Shared {
             core: Mutex::new(core),
             keys: Arc::new(ArcSwap::from_pointee(keys)),
             projector,
+            signers: ArcSwap::from_pointee(signers),
+            vkeys: Mutex::default(),
             terms,
             door,
             queue,
@@ -217,12 +229,15 @@ impl Shared {
     }
 
     /// Attests and checkpoints what is there, unless there is nothing new or one is on its way. The second signature
-    /// takes a good part of a millisecond, so none is made while the ledger is locked.
+    /// takes milliseconds, so none is made while the ledger is locked, and whoever has others to serve calls this aside.
     pub fn attest(&self) {
-        let due = self.to_attest(&mut self.core());
+        let (due, now_ms) = {
+            let mut core = self.core();
+            (self.to_attest(&mut core), core.ledger.log_time_ms())
+        };
         let Some((attested, head)) = due else { return };
         let mut events = vec![Event::Attested(attested)];
-        events.extend(head.map(|head| Event::Checkpoint(head.publish(&self.terms.signer))));
+        events.extend(head.and_then(|head| self.publishable(&head, now_ms)).map(Event::Checkpoint));
         self.confirm_or_log(events);
     }
 
@@ -437,6 +452,11 @@ impl Shared {
             }
             Event::Checkpoint(note) => {
                 self.publish(core, note);
+                self.statement_made(core);
+                None
+            }
+            Event::LogKeySet(_) => {
+                self.log_keys_changed(core);
                 None
             }
             Event::TenantSet(_) | Event::KeySet(_) | Event::PolicySet(_) => {

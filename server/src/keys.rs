@@ -89,14 +89,23 @@ pub fn load_or_create(
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             may_create.map_err(|why| KeyError::Missing { path: path.to_owned(), why })?;
-            let mut key = Zeroizing::new([0; 32]);
-            getrandom::fill(&mut key[..]).map_err(KeyError::Random)?;
+            let key = draw_seed()?;
             let text = Zeroizing::new(STANDARD.encode(&key[..]) + "\n");
             create(path, text.as_bytes(), 0o600).map_err(at)?;
             Ok(key)
         }
         Err(error) => Err(at(error)),
     }
+}
+
+/// A new seed.
+///
+/// # Errors
+/// When the operating system gives no randomness.
+pub fn draw_seed() -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut seed[..]).map_err(KeyError::Random)?;
+    Ok(seed)
 }
 
 /// Writes a new file and makes it durable.
@@ -121,6 +130,21 @@ impl Kek {
         Kek(key)
     }
 
+    /// Seals the seed of the log's keys, for nobody but these: `keys` is the text of the public ones.
+    ///
+    /// # Errors
+    /// When the operating system gives no randomness.
+    pub fn seal_log_key(&self, keys: &str, seed: &[u8; 32]) -> Result<Vec<u8>, KeyError> {
+        self.seal_with(&log_key_aad(keys), seed)
+    }
+
+    /// Opens what [`Kek::seal_log_key`] made for the same public keys; `None` under another key-encryption key, or when
+    /// anything was changed.
+    pub fn open_log_key(&self, keys: &str, sealed: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+        let opened = self.open_with(&log_key_aad(keys), sealed)?;
+        <[u8; 32]>::try_from(opened.as_slice()).ok().map(Zeroizing::new)
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new((&*self.0).into())
     }
@@ -130,14 +154,23 @@ impl Kek {
     /// # Errors
     /// When the operating system gives no randomness.
     pub fn seal(&self, tenant: &TenantId, key_id: &KeyId, secret: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.seal_with(&aad(tenant, key_id), secret)
+    }
+
+    fn seal_with(&self, aad: &[u8], secret: &[u8]) -> Result<Vec<u8>, KeyError> {
         let mut nonce = [0; 24];
         getrandom::fill(&mut nonce).map_err(KeyError::Random)?;
-        let aad = aad(tenant, key_id);
         let sealed = self
             .cipher()
-            .encrypt(&XNonce::from(nonce), Payload { msg: secret, aad: &aad })
+            .encrypt(&XNonce::from(nonce), Payload { msg: secret, aad })
             .expect("a secret is far below the cipher's bound");
         Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    fn open_with(&self, aad: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, sealed) = sealed.split_first_chunk::<24>()?;
+        let secret = self.cipher().decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad });
+        secret.ok().map(Zeroizing::new)
     }
 
     /// Opens what [`Kek::seal`] made for the same tenant and key.
@@ -150,12 +183,10 @@ impl Kek {
         key_id: &KeyId,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let wrong =
-            || KeyError::Sealed { tenant: tenant.as_str().to_owned(), key_id: key_id.as_str().to_owned() };
-        let (nonce, sealed) = sealed.split_first_chunk::<24>().ok_or_else(wrong)?;
-        let aad = aad(tenant, key_id);
-        let secret = self.cipher().decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: &aad });
-        secret.map(Zeroizing::new).map_err(|_| wrong())
+        self.open_with(&aad(tenant, key_id), sealed).ok_or_else(|| KeyError::Sealed {
+            tenant: tenant.as_str().to_owned(),
+            key_id: key_id.as_str().to_owned(),
+        })
     }
 
     /// Says whether two nodes have the same key, and nothing else about it.
@@ -177,6 +208,11 @@ impl Kek {
         let text = engine::codec::hex(&digest[..4]);
         KeyId::new(&text).expect("hex digits are a name")
     }
+}
+
+/// Another first word than secrets of tenants have, so that none can take the other's place.
+fn log_key_aad(keys: &str) -> Vec<u8> {
+    [b"flk-log-key".as_slice(), &[0], keys.as_bytes()].concat()
 }
 
 fn aad(tenant: &TenantId, key_id: &KeyId) -> Vec<u8> {

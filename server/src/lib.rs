@@ -22,6 +22,7 @@ pub mod identity;
 pub mod index;
 pub mod keys;
 mod lead;
+pub mod logkeys;
 pub mod metrics;
 pub mod node;
 pub mod outbound;

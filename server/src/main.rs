@@ -158,7 +158,8 @@ fn die(why: &str) -> ExitCode {
 fn announce(running: &Running, dev: bool) {
     let node: &Arc<Node> = running.node();
     let address = running.address;
-    let vkey = node.fold.terms.signer.verifier().vkey();
+    let newest = node.fold.signers.load().newest();
+    let vkey = newest.lines().next().unwrap_or_default();
     let data = node.config.data_dir.display();
     let (origin, io) = (&node.fold.terms.origin, node.backend.to_string());
     let applied = node.fold.core().ledger.applied().0;

@@ -54,6 +54,9 @@ pub struct Metrics {
     pub tree_size: IntGauge,
     pub checkpoint_size: IntGauge,
     pub checkpoint_time: IntGauge,
+    pub log_key_set: IntGauge,
+    pub log_key_both_until: IntGauge,
+    pub log_key_unusable: IntGauge,
     pub worm_entries: IntCounter,
     pub worm_bytes: IntCounter,
     pub worm_files: IntCounter,
@@ -192,6 +195,18 @@ impl Metrics {
             checkpoint_time: gauge(
                 "flk_checkpoint_timestamp_seconds",
                 "When the newest checkpoint was signed.",
+            ),
+            log_key_set: gauge(
+                "flk_log_key_set",
+                "Number of the set of keys that signs checkpoints; a log begins with 1.",
+            ),
+            log_key_both_until: gauge(
+                "flk_log_key_both_until_timestamp_seconds",
+                "Until which log time the set before signs, too; 0 if it does not.",
+            ),
+            log_key_unusable: gauge(
+                "flk_log_key_unusable",
+                "1 while this node cannot open the seed of the set that signs.",
             ),
             worm_entries: counter("flk_worm_entries_total", "Leaves written to WORM files."),
             worm_bytes: counter("flk_worm_bytes_total", "Bytes written to WORM files."),

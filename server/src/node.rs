@@ -191,6 +191,8 @@ impl Node {
             );
             config.body_max = fits;
         }
+        let written = fold.write_vkeys();
+        written.map_err(|source| KeyError::File { path: fold.terms.vkey_path.clone(), source })?;
         let led = group.leads();
         let anchors = Anchors::open(&config, fold.anchored.clone())?;
         let cosigning = Cosigning::open(&config)?;
@@ -287,6 +289,7 @@ impl Node {
         let draining = self.draining.load(Ordering::Relaxed);
         let check = |ok, name, detail: String| Check { ok, name, detail };
         let [witnesses, anchors] = self.anchors.lines();
+        let keys = self.fold.signers.load().line(self.fold.core().ledger.log_time_ms());
         vec![
             check(
                 !log.failed,
@@ -304,6 +307,7 @@ impl Node {
                 self.fold.fatal().map_or_else(|| self.fold.where_it_is(), str::to_owned),
             ),
             check(self.fold.diverged().is_none(), "attested", self.fold.agreement()),
+            check(keys.0, "log keys", keys.1),
             check(
                 waiting < self.config.queue_bytes,
                 "queue",
@@ -480,15 +484,10 @@ fn terms(config: &Config, log_dir: &Path, never: Option<&'static str>) -> Result
     let kek = Kek::new(keys::load_or_create(&config.kek_path(), may_create)?);
     let seed = keys::load_or_create(&config.log_key_path(), may_create)?;
     let signer = Signer::new(&config.origin(), &seed).map_err(StartError::Name)?;
-    let vkey = signer.vkeys();
-    let path = config.log_key_path().with_extension("vkey");
-    if std::fs::read(&path).ok().as_deref() != Some(vkey.as_bytes()) {
-        crate::projections::replace(&path, vkey.as_bytes())
-            .map_err(|source| KeyError::File { path, source })?;
-    }
     Ok(Terms {
         origin: config.origin(),
         signer,
+        vkey_path: config.log_key_path().with_extension("vkey"),
         kek,
         attest_records: config.attest_records,
         snapshot_records: config.snapshot_records,

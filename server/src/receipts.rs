@@ -10,7 +10,7 @@
 //!   checkpoints, so no two of one size with different roots.
 
 use crate::decision::{Settled, Stands};
-use crate::fold::Terms;
+use crate::fold::{Shared, Terms};
 use crate::http::refusal::{Problem, Refusal};
 use crate::node::Node;
 use crate::projections::tiles::Published;
@@ -50,7 +50,8 @@ pub struct Round {
     events: Arc<Vec<Event>>,
     before: Tree,
     leaves: Vec<Leaf>,
-    signed: OnceLock<(Window, Vec<u8>)>,
+    /// `None` where the seed of the key that has to sign cannot be had.
+    signed: OnceLock<Option<(Window, Vec<u8>)>>,
 }
 
 impl std::fmt::Debug for Round {
@@ -68,17 +69,20 @@ impl Round {
 
     /// The receipt of the submission at place `nth` of the record, whose leaf is number `seq`.
     /// `witnesses` is what it says of them: of a checkpoint that was signed just now nobody else knows.
-    fn receipt(&self, terms: &Terms, witnesses: &str, nth: u32, seq: u64) -> Option<Vec<u8>> {
+    fn receipt(&self, fold: &Shared, witnesses: &str, nth: u32, seq: u64) -> Option<Vec<u8>> {
         let Some(Event::Received(envelope)) = self.events.get(nth as usize) else { return None };
         let at = usize::try_from(seq.checked_sub(self.before.size())?).ok()?;
         let extra = extra(&self.leaves.get(at)?.line, &envelope.salt, witnesses);
         // Whoever else wants it waits for these microseconds: signing twice would take as long.
-        let (window, note) = self.signed.get_or_init(|| {
+        let signed = self.signed.get_or_init(|| {
             let window = Window::new(&self.before, self.leaves.iter().map(|leaf| leaf.hash));
             let (size, root) = (window.tree().size(), window.tree().root());
-            let note = Checkpoint { origin: terms.origin.clone(), size, root }.sign(&terms.signer);
-            (window, note)
+            let now_ms = fold.core().ledger.log_time_ms();
+            let signers = fold.signers.load();
+            let head = Checkpoint { origin: fold.terms.origin.clone(), size, root };
+            Some((window, head.sign_by(&signers.of(size, now_ms).ok()?)))
         });
+        let (window, note) = signed.as_ref()?;
         let path = window.path(seq).ok()?;
         Some(Receipt { extra: Some(extra), index: seq, path, checkpoint: note.clone() }.encode())
     }
@@ -94,6 +98,14 @@ fn extra(line: &[u8], salt: &[u8; 16], witnesses: &str) -> Vec<u8> {
     out.extend_from_slice(STANDARD.encode(salt).as_bytes());
     out.extend_from_slice(b"\",\"witnesses\":\"");
     out.extend_from_slice(witnesses.as_bytes());
+    out.extend_from_slice(b"\"}");
+    out
+}
+
+/// The same for a leaf that everybody may see and that nothing opens.
+pub fn entry_extra(line: &[u8]) -> Vec<u8> {
+    let mut out = b"{\"leaf\":\"".to_vec();
+    escape(&mut out, line);
     out.extend_from_slice(b"\"}");
     out
 }
@@ -184,7 +196,7 @@ pub async fn attach(node: &Arc<Node>, settled: &mut Settled, end: Instant) -> bo
         {
             true => {
                 let witnesses = node.anchors.none();
-                let made = round.receipt(&node.fold.terms, &witnesses, *nth, *seq);
+                let made = round.receipt(&node.fold, &witnesses, *nth, *seq);
                 made.ok_or("the server could not make it")
             }
             false => Err("the other nodes have not confirmed it in time"),
@@ -267,13 +279,20 @@ pub async fn of_first(node: &Arc<Node>, first: &First) -> Result<Receipt, Proble
 ///
 /// # Errors
 /// 500 when the published checkpoint is not this log's.
-pub fn cose(receipt: &Receipt, id: &PcsId, terms: &Terms) -> Result<Vec<u8>, Problem> {
+pub fn cose(receipt: &Receipt, id: &PcsId, fold: &Shared) -> Result<Vec<u8>, Problem> {
+    let terms: &Terms = &fold.terms;
     let signed = Signed::parse(&receipt.checkpoint).ok();
     let Some(signed) = signed.filter(|signed| signed.checkpoint.origin == terms.origin) else {
         return Err(Refusal::Internal.into());
     };
     let subject = id.to_string();
-    Ok(cose_receipt(&signed.checkpoint, receipt.index, &receipt.path, &subject, &terms.signer))
+    let signers = fold.signers.load();
+    // There is one signature in it, so it is that of the key which must have signed.
+    let signer = signers.main(signed.checkpoint.size).map_err(|why| {
+        tracing::error!(why, "a receipt cannot be signed");
+        Problem::from(Refusal::Internal)
+    })?;
+    Ok(cose_receipt(&signed.checkpoint, receipt.index, &receipt.path, &subject, signer))
 }
 
 /// The leaf, and its receipt without what opens it.

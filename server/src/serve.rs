@@ -167,6 +167,14 @@ fn scrubber(node: &Node) -> std::io::Result<Option<Scrubber>> {
     Scrubber::start(terms, sealed, node.fold.damages.clone(), Box::new(mend), node.metrics.clone()).map(Some)
 }
 
+/// Signing takes milliseconds, in which this thread has others to serve.
+async fn attest(node: &Arc<Node>) {
+    let fold = node.fold.clone();
+    if let Err(error) = tokio::task::spawn_blocking(move || fold.attest()).await {
+        tracing::error!(%error, "attesting ended badly");
+    }
+}
+
 /// Attests and checkpoints at least every `attest.idle_ms` while there is anything new, and at once when there is much.
 async fn notary(node: Arc<Node>) {
     let mut tick = tokio::time::interval(node.config.attest_idle);
@@ -176,12 +184,13 @@ async fn notary(node: Arc<Node>) {
         tokio::select! {
             _ = tick.tick() => {}
             () = node.fold.much_to_attest() => {
-                node.fold.attest();
+                attest(&node).await;
                 continue;
             }
         }
-        node.fold.attest();
+        attest(&node).await;
         node.fold.look_for_room();
+        node.fold.look_at_vkeys();
         let now = node.log_metrics().sealed;
         if node.peers.is_some() && now > sealed {
             let theirs = node.clone();

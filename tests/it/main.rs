@@ -35,6 +35,7 @@ mod logkeys;
 mod lossyfs_itself;
 mod outsiders;
 mod rot;
+mod rotation;
 mod runbooks;
 mod scrub;
 mod seed;

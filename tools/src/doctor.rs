@@ -261,19 +261,29 @@ fn lock(dir: &Path) -> io::Result<Lock> {
 /// The log's public keys, and whether they signed what the directory publishes.
 fn signatures(report: &mut Report, dir: &Path) {
     let Ok(home) = Home::open(&HomeArgs::of(dir)) else { return };
-    let Ok(Some(keys)) = home.verifier(None) else { return };
+    let keys = match home.verifier(None) {
+        Ok(Some(keys)) => keys,
+        Ok(None) => return,
+        Err(fault) => {
+            return report.check("log keys", State::Fail, format!("{}: {}", fault.place, fault.why));
+        }
+    };
     for region in home.regions() {
         let Ok((_, signed)) = read_checkpoint(&home.checkpoint(&region)) else { continue };
         let over = format!("the checkpoint over {} entries", thousands(signed.checkpoint.size));
         match keys.verify(&signed) {
-            Ok(silent) if silent.is_empty() => {
-                report.check("log keys", State::Ok, format!("{} signed {over}", signers(&keys, &silent)));
+            Ok(held) if held.silent.is_empty() => {
+                let sets = match keys.sets() {
+                    1 => String::new(),
+                    sets => format!("; set {sets} of the log's keys"),
+                };
+                report.check("log keys", State::Ok, format!("{} signed {over}{sets}", signers(&held)));
             }
-            Ok(silent) => {
+            Ok(held) => {
                 let detail = format!(
                     "{} signed {over}, {} did not yet: the next one has both",
-                    signers(&keys, &silent),
-                    silent[0].algorithm()
+                    signers(&held),
+                    held.silent[0].algorithm()
                 );
                 report.check("log keys", State::Warn, detail);
             }

@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod http;
 pub mod keygen;
 pub mod keys;
+pub mod logkeys;
 pub mod object;
 pub mod pack;
 pub mod page;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use engine::checkpoint::{LogKeys, Receipt, Signed, Verifier};
+use engine::checkpoint::{Held as Keys, LogKeys, Receipt, Signed};
 use engine::leaf::{Leaf, Pcs, What, outcome_name};
 use engine::tree::{leaf_hash, verify_inclusion};
 use serde_json::Value;
@@ -85,9 +85,9 @@ pub fn proves(receipt: &Receipt, entry: &[u8], verifier: Option<&LogKeys>) -> Re
 
 /// The keys whose lines verified, for people: `5aac1b84 (Ed25519) and 0a1b2c3d (ML-DSA-44)`.
 #[must_use]
-pub fn signers(keys: &LogKeys, silent: &[&Verifier]) -> String {
-    let spoke = keys.keys().iter().filter(|key| !silent.contains(key));
-    let names: Vec<String> = spoke.map(|key| format!("{:08x} ({})", key.key_id(), key.algorithm())).collect();
+pub fn signers(keys: &Keys<'_>) -> String {
+    let names = keys.spoke.iter().map(|key| format!("{:08x} ({})", key.key_id(), key.algorithm()));
+    let names: Vec<String> = names.collect();
     names.join(" and ")
 }
 

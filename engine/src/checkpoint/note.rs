@@ -236,6 +236,12 @@ impl Verifier {
         }
     }
 
+    /// Whether it is of the kind that every signature of a log is made with: Ed25519.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        matches!(self.key, Public::Ed25519(_))
+    }
+
     /// The verifier key as text, without a newline.
     #[must_use]
     pub fn vkey(&self) -> String {

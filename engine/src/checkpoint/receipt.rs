@@ -23,8 +23,8 @@ use crate::tree::{leaf_hash, verify_inclusion};
 
 const HEADER: &str = "c2sp.org/tlog-proof@v1\n";
 
-/// Longest `extra`, bytes: a salt and a few hints.
-const EXTRA_MAX: usize = 4096;
+/// Longest `extra`, bytes: a salt, a few hints, and the leaf, of which one with the log's keys is the longest.
+const EXTRA_MAX: usize = 12 << 10;
 
 /// Longest receipt, bytes: header, extra, 64 hashes, checkpoint.
 const RECEIPT_MAX: usize = HEADER.len() + 2 * EXTRA_MAX + 64 * 45 + 64 + NOTE_MAX;

@@ -32,7 +32,7 @@ fn every_shorter_and_longer_input_is_refused() {
 
 #[test]
 fn unknown_tags_are_refused() {
-    for tag in [0, 9, 255] {
+    for tag in [0, 200, 255] {
         assert_eq!(Event::decode(&[tag]), Err(DecodeError::UnknownTag(tag)));
     }
     assert_eq!(Record::decode(&[3, 0, 0, 0, 0, 0, 0, 0, 0]), Err(DecodeError::UnknownTag(3)));

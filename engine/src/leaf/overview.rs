@@ -84,7 +84,7 @@ impl Overview {
             What::Conflict(conflict) => Some(&conflict.tenant),
             What::Refused { tenant, .. } => tenant.as_ref(),
             What::Tenant { tenant, .. } | What::Key { tenant, .. } => Some(tenant),
-            What::Policy { .. } => None,
+            What::Policy { .. } | What::LogKey { .. } => None,
         };
         self.leaves += 1;
         let name = tenant.map_or("", |tenant| tenant.as_str());

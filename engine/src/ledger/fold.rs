@@ -61,10 +61,18 @@ impl<T: Table> Ledger<T> {
                 self.apply_received(lsn, nth, envelope, judged, outcome);
             }
             Event::Attested(attested) => self.attestations.cover(attested.upto),
+            Event::Checkpoint(note) if self.log_keys.lacks_note() => {
+                self.log_keys.noted(note, self.tree.size());
+            }
             Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => {}
             Event::TenantSet(_) | Event::KeySet(_) | Event::PolicySet(_) => {
                 if let Outcome::Configured { .. } = outcome {
                     self.configure(event);
+                }
+            }
+            Event::LogKeySet(set) => {
+                if let (Outcome::Configured { seq }, Some(entry)) = (outcome, &leaf) {
+                    self.log_keys.set(set, *seq, entry.clone());
                 }
             }
         }
@@ -127,7 +135,8 @@ impl<T: Table> Ledger<T> {
             | Event::Attested(_)
             | Event::Checkpoint(_)
             | Event::Anchored(_)
-            | Event::Witnessed(_) => {
+            | Event::Witnessed(_)
+            | Event::LogKeySet(_) => {
                 unreachable!("only settings are configured")
             }
         }
@@ -230,6 +239,13 @@ impl<T: Table> Ledger<T> {
                 hash: set.policy.hash(),
                 params_hash: set.policy.params_hash(),
             },
+            (Event::LogKeySet(set), _) => What::LogKey {
+                number: self.log_keys.next_number(),
+                follows: line_of(&set.follows).into(),
+                keys: line_of(&set.keys).into(),
+                both_until_ms: set.both_until_ms,
+                commitment: event_hash(event),
+            },
             (
                 Event::Received(_)
                 | Event::Attested(_)
@@ -283,6 +299,11 @@ pub(super) fn refusal(judged: &Judged) -> Result<&Sound, RefusedReason> {
         Judged::BadSignature(_) => Err(RefusedReason::BadSignature),
         Judged::Structure(_) => Err(RefusedReason::Structure),
     }
+}
+
+/// Keys as a leaf holds them: between spaces instead of on lines.
+fn line_of(keys: &str) -> alloc::string::String {
+    keys.trim_end().replace('\n', " ")
 }
 
 fn event_hash(event: &Event) -> Digest {

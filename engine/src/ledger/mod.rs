@@ -16,6 +16,7 @@
 mod ahead;
 mod attest;
 mod fold;
+mod logkeys;
 mod outcome;
 mod recent;
 mod rules;
@@ -30,6 +31,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use attest::Attestations;
+use logkeys::LogKeyChanges;
 use outcome::Chain;
 use recent::Recent;
 use rules::Rules;
@@ -45,6 +47,7 @@ use crate::tree::Tree;
 pub use ahead::{Ahead, Place, Written};
 pub use attest::Divergence;
 pub use fold::Applied;
+pub use logkeys::KeyChange;
 pub use outcome::{Outcome, RefusedReason};
 pub use rules::Rule;
 pub use snapshot::{SnapshotError, inspect};
@@ -72,6 +75,7 @@ pub struct Ledger<T> {
     tenants: Tenants,
     rules: Rules,
     rules_version: u64,
+    log_keys: LogKeyChanges,
     tally: Tally,
     chain: Chain,
     attestations: Attestations,
@@ -111,6 +115,7 @@ impl<T: Table> Ledger<T> {
             tenants: Tenants::default(),
             rules: Rules::new(),
             rules_version: 0,
+            log_keys: LogKeyChanges::default(),
             tally: Tally::default(),
             chain: Chain::resume(Digest::ZERO),
             attestations: Attestations::default(),
@@ -164,6 +169,7 @@ impl<T: Table> Ledger<T> {
             Event::TenantSet(tenant) => configured(self.tenants.check_tenant(tenant)),
             Event::KeySet(key) => configured(self.tenants.check_key(key, self.now_ms.max(key.at_ms))),
             Event::PolicySet(set) => configured(self.rules.check(&set.policy)),
+            Event::LogKeySet(set) => configured(self.log_keys.check(set)),
             Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => {
                 Outcome::Noted
             }
@@ -301,6 +307,12 @@ impl<T: Table> Ledger<T> {
         self.rules.find(version)
     }
 
+    /// How the log went over from the keys it began with to others, in order.
+    #[must_use]
+    pub fn log_keys(&self) -> &[KeyChange] {
+        self.log_keys.all()
+    }
+
     /// How often what happened, in the whole region.
     #[must_use]
     pub fn tally(&self) -> &Tally {
@@ -330,12 +342,12 @@ impl<T: Table> Ledger<T> {
     }
 
     /// Each projection's digest, in the order in which they depend on each other: what two ledgers compare to
-    /// name the first that differs.
+    /// name the first that differs. That of the log's keys is the last, and only there if they ever changed.
     ///
     /// # Panics
     /// Between the events of a record.
     #[must_use]
-    pub fn projections(&self) -> [(&'static str, Digest); 6] {
+    pub fn projections(&self) -> Vec<(&'static str, Digest)> {
         assert!(self.open == 0 && !self.chain.is_open(), "I3: digests are taken between records");
         let mut bytes = Vec::with_capacity(8 + 32 * 64);
         bytes.extend_from_slice(&self.table.rows().to_le_bytes());
@@ -349,14 +361,18 @@ impl<T: Table> Ledger<T> {
         bytes.extend_from_slice(&self.tenants.tallies_digest().0);
         self.tally.encode(&mut bytes);
         let tallies = blake3::hash(&bytes);
-        [
+        let mut all = Vec::with_capacity(7);
+        all.extend([
             ("tenants", self.tenants.settings_digest()),
             ("policies", self.rules.digest()),
             ("outcomes", self.chain.link()),
             ("index", Digest(*index.as_bytes())),
             ("tree", Digest(*tree.as_bytes())),
             ("tallies", Digest(*tallies.as_bytes())),
-        ]
+        ]);
+        // A log that has the keys it began with has the digest that it always had.
+        all.extend(self.log_keys.digest().map(|digest| ("log keys", digest)));
+        all
     }
 
     /// One value over all projections, log time and place: what replicas, regions and auditors compare.

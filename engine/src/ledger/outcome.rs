@@ -91,6 +91,10 @@ reasons! {
     PolicyVersionTaken = 20, "policy-version-taken";
     /// The region has as many policies as it may have.
     TooManyPolicies = 21, "too-many-policies";
+    /// The keys are none of a log, or do not follow those that sign now.
+    LogKeyNotNext = 22, "log-key-not-next";
+    /// The log's keys changed as often as they may.
+    TooManyLogKeys = 23, "too-many-log-keys";
 }
 
 impl RefusedReason {
@@ -209,6 +213,8 @@ mod tests {
             (19, "invalid-policy"),
             (20, "policy-version-taken"),
             (21, "too-many-policies"),
+            (22, "log-key-not-next"),
+            (23, "too-many-log-keys"),
         ];
         let now: Vec<_> = RefusedReason::ALL.iter().map(|reason| (*reason as u8, reason.name())).collect();
         assert_eq!(now, pinned);

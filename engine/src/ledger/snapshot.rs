@@ -5,6 +5,7 @@
 //! rows u64, content 32, hash of the last row 32, tree size u64, edge hashes 32 each,
 //! chain 32, tally 80, policies, tenants, attestations, ledger digest 32, BLAKE3 of everything before 32
 //! ```
+//! Version 2 is that of a log which has gone over to other keys: their changes stand before the ledger digest.
 //! The rows themselves are the table's. Two digests must hold: that of the bytes, and the ledger's own,
 //! recomputed from what was read.
 
@@ -12,6 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::attest::Attestations;
+use super::logkeys::LogKeyChanges;
 use super::outcome::Chain;
 use super::recent::Recent;
 use super::rules::Rules;
@@ -24,6 +26,7 @@ use crate::log::{Digest, Lsn};
 use crate::tree::Tree;
 
 const VERSION: u8 = 1;
+const VERSION_WITH_LOG_KEYS: u8 = 2;
 
 /// Why a ledger could not be restored. Replay the log instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +84,7 @@ struct Parts {
     rules: Rules,
     tenants: Tenants,
     attestations: Attestations,
+    log_keys: LogKeyChanges,
     digest: Digest,
 }
 
@@ -88,7 +92,7 @@ impl Parts {
     fn read(bytes: &[u8]) -> Result<Parts, SnapshotError> {
         match bytes.first() {
             None => return Err(DecodeError::Short("version").into()),
-            Some(&VERSION) => {}
+            Some(&(VERSION | VERSION_WITH_LOG_KEYS)) => {}
             Some(&version) => return Err(SnapshotError::Version(version)),
         }
         let (body, sum) = bytes.split_last_chunk::<32>().ok_or(DecodeError::Short("digest"))?;
@@ -117,6 +121,10 @@ impl Parts {
         let rules = Rules::read(&mut reader)?;
         let tenants = Tenants::read(&mut reader)?;
         let attestations = Attestations::read(&mut reader)?;
+        let log_keys = match bytes[0] {
+            VERSION_WITH_LOG_KEYS => LogKeyChanges::read(&mut reader)?,
+            _ => LogKeyChanges::default(),
+        };
         let digest = Digest(reader.array("ledger digest")?);
         reader.end()?;
         let region = region.into();
@@ -134,6 +142,7 @@ impl Parts {
             rules,
             tenants,
             attestations,
+            log_keys,
             digest,
         })
     }
@@ -161,7 +170,8 @@ impl<T: Table> Ledger<T> {
         }
         let digest = self.digest();
         let mut out = Vec::with_capacity(64 << 10);
-        out.push(VERSION);
+        let rotated = !self.log_keys.all().is_empty();
+        out.push(if rotated { VERSION_WITH_LOG_KEYS } else { VERSION });
         put8(&mut out, self.region.as_bytes());
         for number in [self.applied.0, self.now_ms, self.rules_version, self.table.rows()] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -175,6 +185,9 @@ impl<T: Table> Ledger<T> {
         self.rules.encode(&mut out);
         self.tenants.encode(&mut out);
         self.attestations.encode(&mut out);
+        if rotated {
+            self.log_keys.encode(&mut out);
+        }
         out.extend_from_slice(&digest.0);
         let sum = blake3::hash(&out);
         out.extend_from_slice(sum.as_bytes());
@@ -206,6 +219,7 @@ impl<T: Table> Ledger<T> {
             tally: parts.tally,
             chain: parts.chain,
             attestations: parts.attestations,
+            log_keys: parts.log_keys,
             failed: None,
         };
         if ledger.last_row()? != parts.last_row {

@@ -279,7 +279,8 @@ proptest! {
             Event::Attested(_)
  | Event::Checkpoint(_)
  | Event::Anchored(_)
- | Event::Witnessed(_) => false,
+ | Event::Witnessed(_)
+ | Event::LogKeySet(_) => false,
         };
         // What happened, without where it stands in the log.
         let gist = |outcome: &Outcome| match outcome {

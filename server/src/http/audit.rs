@@ -100,7 +100,7 @@ pub(super) async fn receipt(node: &Arc<Node>, headers: &HeaderMap, id: &str) -> 
     let (_, id, first) = look_up(node, headers, id).await?;
     let receipt = receipts::of_first(node, &first).await?;
     let (body, ending) = match media {
-        COSE => (receipts::cose(&receipt, &id, &node.fold.terms)?, "cose"),
+        COSE => (receipts::cose(&receipt, &id, &node.fold)?, "cose"),
         _ => (receipt.encode(), "tlog-proof"),
     };
     let name = format!("inline; filename=\"{id}.{ending}\"");
@@ -126,7 +126,21 @@ pub(super) fn verifier_key(node: &Node, region: &str) -> Result<Reply, Problem> 
     if region != node.config.region {
         return Err(Refusal::NotFound.into());
     }
-    Ok(Reply::new(200, TEXT, node.fold.terms.signer.vkeys()))
+    let now_ms = node.fold.core().ledger.log_time_ms();
+    Ok(Reply::new(200, TEXT, node.fold.signers.load().vkeys(now_ms)))
+}
+
+/// `GET /tlog/{region}/keys/{name}`: why a set of the log's keys is believed.
+pub(super) async fn statement(node: &Arc<Node>, region: &str, name: &str) -> Result<Reply, Problem> {
+    let number = name
+        .strip_suffix(".tlog-proof")
+        .filter(|number| (1..=4).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit()));
+    if region != node.config.region || number.is_none() {
+        return Err(Refusal::NotFound.into());
+    }
+    let path = tile_dir(&node.config).join("keys").join(name);
+    let bytes = aside(move || std::fs::read(path)).await?.map_err(|error| unreadable(&error))?;
+    Ok(cached(Reply::new(200, TEXT, bytes), true))
 }
 
 /// Names of the attested checkpoints and of what was said of them. L1: they grow with the stamps that were asked for, an hour

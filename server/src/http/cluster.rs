@@ -55,6 +55,12 @@ pub(super) enum Change {
     Drop { target: Option<String> },
     /// Cosign a checkpoint of another log.
     Cosign { request: String },
+    /// How do the log's own keys stand?
+    #[serde(rename = "log-keys")]
+    LogKeys {},
+    /// Go over to a new one; for so many seconds the one before signs, too.
+    #[serde(rename = "rotate-log-key")]
+    RotateLogKey { both_s: u64 },
 }
 
 /// Bearer token of the administrator.
@@ -129,6 +135,8 @@ pub(super) async fn here(node: &Arc<Node>, ask: &Ask) -> Result<Reply, Problem> 
         Change::Show {} => {}
         Change::Anchors {} => return Ok(super::anchors::here(node, None)),
         Change::Cosign { request } => return super::cosign::here(node, &request).await,
+        Change::LogKeys {} => return Ok(super::logkeys::here(node)),
+        Change::RotateLogKey { both_s } => return super::logkeys::rotate(node, both_s).await,
         Change::Retry { target } => return Ok(super::anchors::here(node, Some((Act::Retry, target)))),
         Change::Drop { target } => return Ok(super::anchors::here(node, Some((Act::Drop, target)))),
         Change::Add { node: id, address } => add(node, id, address).await?,

@@ -251,6 +251,9 @@ fn show_event(event: &Event) -> Value {
         Event::Witnessed(witnessed) => json!({
             "event": "Witnessed", "at_ms": witnessed.at_ms, "old": witnessed.old, "note_bytes": witnessed.note.len(),
         }),
+        Event::LogKeySet(set) => json!({
+            "event": "LogKeySet", "at_ms": set.at_ms, "both_until_ms": set.both_until_ms, "keys": set.keys.as_str(),
+        }),
     };
     out["sha256"] = json!(Digest(Sha256::digest(&bytes).into()).to_string());
     out

@@ -15,6 +15,7 @@ mod cosign;
 mod elsewhere;
 mod framing;
 mod listener;
+mod logkeys;
 pub mod openapi;
 mod ops;
 pub mod refusal;
@@ -162,6 +163,9 @@ async fn route(api: &Inner, conn: &Conn, request: Request<Incoming>) -> Reply {
         Endpoint::AnchorsChange => anchors::change(node, conn, request).await,
         Endpoint::Stamps => audit::stamps(node, matched.values[0]).await,
         Endpoint::Stamp => audit::stamp(node, matched.values[0], matched.values[1]).await,
+        Endpoint::Statement => audit::statement(node, matched.values[0], matched.values[1]).await,
+        Endpoint::LogKeys => logkeys::show(node, request.headers()).await,
+        Endpoint::LogKeysChange => logkeys::change(node, conn, request).await,
         Endpoint::VerifierKey => audit::verifier_key(node, matched.values[0]),
         Endpoint::Tile => audit::tile(node, matched.values[0], matched.values[1]).await,
         Endpoint::Entries => {

@@ -11,7 +11,7 @@
 
 use super::is_full;
 use super::snapshot::{self, Marks};
-use super::tiles::{Published, Tiles};
+use super::tiles::{Published, Statement, Tiles};
 use super::worm::{self, Span, Worm};
 use crate::metrics::Metrics;
 use engine::ledger::TableError;
@@ -69,6 +69,10 @@ pub enum Work {
     Leaves(Leaves),
     /// A checkpoint, after the leaves under it.
     Publish(Published),
+    /// Why a set of the log's keys is believed, after the leaves under its checkpoint.
+    Statement(Statement),
+    /// The log's public keys, and where they go.
+    Keys(PathBuf, String),
     /// The ledger as it stands after everything before, once its rows are durable.
     Snapshot(Standing, Vec<u8>, Syncing),
 }
@@ -79,6 +83,8 @@ impl Work {
         match self {
             Work::Leaves(leaves) => leaves.lines.len() + leaves.marks.len() * 48,
             Work::Publish(_) => 4096,
+            Work::Statement(statement) => statement.entry.len() + statement.note.len(),
+            Work::Keys(_, text) => text.len(),
             Work::Snapshot(_, bytes, _) => bytes.len(),
         }
     }
@@ -395,6 +401,18 @@ impl Writer {
                 self.tiles.publish(published);
                 self.outdated = true;
                 Ok(())
+            }
+            Work::Statement(statement) => match self.tiles.write_statement(&statement) {
+                Err(error) if is_full(&error) => Err((error, Some(Work::Statement(statement)))),
+                Err(error) => {
+                    // It comes again with the next start, and stands in the ledger all the while.
+                    tracing::warn!(%error, number = statement.number, "no statement about the log's keys");
+                    Ok(())
+                }
+                Ok(()) => Ok(()),
+            },
+            Work::Keys(path, text) => {
+                super::replace(&path, text.as_bytes()).map_err(|error| (error, Some(Work::Keys(path, text))))
             }
             Work::Snapshot(standing, ledger, rows) => match self.snapshot(&standing, ledger, rows) {
                 Err(error) if is_full(&error) => {

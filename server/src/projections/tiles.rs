@@ -3,9 +3,10 @@
 //! T1 (tree-append-only): a full tile is written once and never changes. A tile is only served up to the size
 //! of the published checkpoint.
 
+use engine::checkpoint::{Receipt, Signed};
 use engine::log::Digest;
-use engine::tree::Tree;
-use engine::tree::tiles::{Kind, LEVEL_MAX, Tile, WIDTH};
+use engine::tree::tiles::{Kind, LEVEL_MAX, Tile, TileHashes, WIDTH};
+use engine::tree::{Tree, inclusion_proof};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,6 +16,20 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub struct Published {
     /// Leaves under it.
     pub size: u64,
+    /// The signed note.
+    pub note: Vec<u8>,
+}
+
+/// Why a set of the log's keys is believed: the entry that introduces it, and the first checkpoint over that entry, which the
+/// set before has signed, too.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// Number of the set.
+    pub number: u64,
+    /// Number of the entry.
+    pub seq: u64,
+    /// The entry.
+    pub entry: Vec<u8>,
     /// The signed note.
     pub note: Vec<u8>,
 }
@@ -155,6 +170,24 @@ impl Tiles {
             }
         }
         Ok(())
+    }
+
+    /// Writes the statement that a set of the log's keys follows another one: the receipt of its entry under `note`,
+    /// where any web server can give it away.
+    ///
+    /// # Errors
+    /// When a tile cannot be read or the file system refuses.
+    pub fn write_statement(&self, statement: &Statement) -> io::Result<()> {
+        let size = Signed::parse(&statement.note).map_err(io::Error::other)?.checkpoint.size;
+        let mut hashes = TileHashes::new(size, |tile| self.bytes(tile));
+        let path = inclusion_proof(statement.seq, size, &mut hashes)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let extra = crate::receipts::entry_extra(&statement.entry);
+        let receipt =
+            Receipt { extra: Some(extra), index: statement.seq, path, checkpoint: statement.note.clone() };
+        let file = self.dir.join("keys").join(format!("{}.tlog-proof", statement.number));
+        std::fs::create_dir_all(self.dir.join("keys"))?;
+        super::replace(&file, &receipt.encode())
     }
 
     /// The newest published checkpoint.

@@ -48,6 +48,7 @@ fn rule(sight: &Sight) -> BTreeMap<Place, Answer> {
             Event::TenantSet(tenant) => tenant.at_ms,
             Event::KeySet(key) => key.at_ms,
             Event::PolicySet(set) => set.at_ms,
+            Event::LogKeySet(set) => set.at_ms,
             Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => 0,
         });
         let Event::Received(envelope) = event else { continue };

@@ -39,7 +39,11 @@ fn concerns(event: &Event, tenant: &TenantId) -> bool {
         Event::TenantSet(set) => set.id == *tenant,
         Event::KeySet(key) => key.tenant == *tenant,
         Event::PolicySet(_) => true,
-        Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => false,
+        Event::Attested(_)
+        | Event::Checkpoint(_)
+        | Event::Anchored(_)
+        | Event::Witnessed(_)
+        | Event::LogKeySet(_) => false,
     }
 }
 

@@ -1,8 +1,8 @@
 //! The log's own vocabulary: whoever can write a disk can hand us any of these bytes.
 
 use engine::event::{
-    AnchorKind, Anchored, Attested, Envelope, Event, KeyKind, KeySpec, Payload, PolicySet, Record, Tenant,
-    Witnessed,
+    AnchorKind, Anchored, Attested, Envelope, Event, KeyKind, KeySpec, LogKeySet, Payload, PolicySet, Record,
+    Tenant, Witnessed,
 };
 use engine::ids::{KeyId, TenantId};
 use engine::log::{Digest, Lsn};
@@ -93,5 +93,12 @@ fn samples() -> Vec<Event> {
             evidence: vec![5; 40],
         }),
         Event::Witnessed(Witnessed { at_ms: 5, old: 6, note: b"other.example/log\n7\n\n".to_vec() }),
+        Event::LogKeySet(LogKeySet {
+            at_ms: 6,
+            both_until_ms: 7,
+            follows: "localhost/pcs/default+1f0c9a2b+AR\n".to_owned(),
+            keys: "localhost/pcs/default+2f0c9a2b+AR\n".to_owned(),
+            sealed: vec![4; 72],
+        }),
     ]
 }

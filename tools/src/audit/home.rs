@@ -12,6 +12,7 @@ use engine::limits::NOTE_MAX;
 use engine::summary::Secrets;
 use zeroize::Zeroizing;
 
+use crate::audit::keychain;
 use crate::report::{Exit, Fault};
 
 /// Which directory, and what of it stands elsewhere.
@@ -117,16 +118,27 @@ impl Home {
         self.dir().join("keys").join("log.vkey")
     }
 
-    /// The public key that was given, or else the one of the directory, if it has one.
+    /// The public key that was given, or else the one of the directory, if it has one; with those that follow it or went
+    /// before, by the directory's statements.
     ///
     /// # Errors
-    /// As [`read_vkey`].
+    /// As [`read_vkey`] and [`keychain::follow_in`].
     pub fn verifier(&self, given: Option<&str>) -> Result<Option<LogKeys>, Fault> {
-        match given {
-            Some(given) => read_vkey(given).map(Some),
-            None if self.vkey().exists() => read_vkey(&self.vkey().display().to_string()).map(Some),
-            None => Ok(None),
-        }
+        let keys = match given {
+            Some(given) => read_vkey(given)?,
+            None if self.vkey().exists() => read_vkey(&self.vkey().display().to_string())?,
+            None => return Ok(None),
+        };
+        keychain::follow_in(&keys, &self.statements()).map(Some)
+    }
+
+    /// Where the statements stand by which one set of the log's keys follows another: beside the checkpoint, or, in a copy without
+    /// one, beside the keys.
+    #[must_use]
+    pub fn statements(&self) -> PathBuf {
+        let beside = |region: &String| self.dir().join("tlog").join(region);
+        let found = self.regions().iter().map(beside).find(|dir| dir.join(keychain::name(2)).is_file());
+        found.unwrap_or_else(|| self.dir().to_owned())
     }
 
     /// The published checkpoint of a region with its bytes, and whether the directory's key signed it: `false` where

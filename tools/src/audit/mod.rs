@@ -11,6 +11,7 @@ pub mod anchors;
 pub mod fold;
 pub mod home;
 pub mod judges;
+pub mod keychain;
 pub mod notes;
 pub mod quiet;
 pub mod resolve;

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
-use tools::{agent, anchors, bench, cluster, divergence, doctor, keygen, replay, sign, snapshot, submit};
+use tools::{
+    agent, anchors, bench, cluster, divergence, doctor, keygen, logkeys, replay, sign, snapshot, submit,
+};
 
 // Judging makes many small things on several threads and drops them on others.
 #[global_allocator]
@@ -33,6 +35,7 @@ enum Command {
     Divergence(divergence::Args),
     Doctor(doctor::Args),
     Keygen(keygen::Args),
+    Keys(logkeys::Args),
     Cluster(cluster::Args),
     Snapshot(snapshot::Args),
     Audit(anchors::Args),
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Divergence(args) => divergence::run(args, ui),
         Command::Doctor(args) => doctor::run(args),
         Command::Keygen(args) => keygen::run(args),
+        Command::Keys(args) => logkeys::run(args),
         Command::Cluster(args) => cluster::run(args, ui),
         Command::Snapshot(args) => snapshot::run(args, ui),
         Command::Audit(args) => anchors::run(args),

@@ -5,6 +5,7 @@
 //! PACK/pack.json                what the pack claims to be (`Claim`); nothing in it is believed
 //! PACK/checkpoint               the signed tree head that everything is held against
 //! PACK/vkey                     the log's public key, as claimed by whoever made the pack
+//! PACK/keys/                    by which statements the log's keys follow each other (`audit::keychain`)
 //! PACK/tile/L/N[.p/W]           hash tiles
 //! PACK/tile/entries/N[.p/W]     entry bundles
 //! PACK/anchors/                 what others said of its checkpoints (`anchors`)

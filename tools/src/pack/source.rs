@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::checkpoint::KeyStep;
 use engine::leaf::Leaf;
 use engine::limits::{LEAF_MAX, NOTE_MAX};
 use engine::tree::tiles::{Kind, Tile, WIDTH, bundle_entries, bundle_push};
@@ -12,6 +13,7 @@ use super::anchors::WITNESSED;
 use super::tiles::{Tiles, read_file, tile_max};
 use crate::agent::send::retry_after;
 use crate::audit::home::{Home, HomeArgs};
+use crate::audit::keychain;
 use crate::http::{Answer, Client};
 use crate::report::{Exit, Fault};
 use crate::worm::export::region;
@@ -104,6 +106,14 @@ impl Source {
             Source::Home(_, home, _) => read_file(&home.vkey(), NOTE_MAX as u64),
             _ => self.small("vkey"),
         }
+    }
+
+    /// The statements by which one set of the log's keys follows another, and their bytes.
+    ///
+    /// # Errors
+    /// They cannot be read, or one is none (exit code 2).
+    pub fn statements(&mut self) -> Result<Vec<(KeyStep, Vec<u8>)>, Fault> {
+        keychain::collect(|name| self.small(name))
     }
 
     /// What stands beside the checkpoint and says when it was there, by name.

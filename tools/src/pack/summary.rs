@@ -97,7 +97,7 @@ pub fn tenant_of<'a>(what: &'a What<'_>) -> Option<&'a TenantId> {
         What::Conflict(conflict) => Some(&conflict.tenant),
         What::Refused { tenant, .. } => tenant.as_ref(),
         What::Tenant { tenant, .. } | What::Key { tenant, .. } => Some(tenant),
-        What::Policy { .. } => None,
+        What::Policy { .. } | What::LogKey { .. } => None,
     }
 }
 

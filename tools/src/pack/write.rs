@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use engine::checkpoint::{LogKeys, Receipt, Signed, VERIFY_PAGE};
+use engine::checkpoint::{KeyStep, LogKeys, Receipt, Signed, VERIFY_PAGE};
 use engine::log::Digest;
 use engine::tree::tiles::{Kind, Tile, TileHashes};
 use engine::tree::{inclusion_proof, leaf_hash};
@@ -14,6 +14,7 @@ use super::plan::Plan;
 use super::source::Source;
 use super::tiles::{BadTile, Checked, Folder, Refused, Tiles, digest, read_file, tile_max};
 use super::{Claim, FORMAT, Pack, put, write_sums};
+use crate::audit::keychain;
 use crate::report::{Exit, Fault};
 use crate::ui::{Ui, Unit};
 
@@ -129,17 +130,26 @@ fn refused(source: &str, refused: Refused) -> Fault {
     }
 }
 
-/// The key to hold the checkpoint against, whether it is the caller's own, and the bytes to keep.
-type Key = (Option<LogKeys>, bool, Option<Vec<u8>>);
+/// The keys to hold the checkpoint against, whether the caller's own is among them, and the bytes to keep: those of the key, and
+/// the statements by which the others follow.
+struct Key {
+    keys: Option<LogKeys>,
+    own: bool,
+    bytes: Option<Vec<u8>>,
+    statements: Vec<(KeyStep, Vec<u8>)>,
+}
 
 fn key(source: &mut Source, want: &Want) -> Result<Key, Fault> {
     let bytes = source.vkey()?;
     let claimed = bytes.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok());
     let claimed = claimed.and_then(|text| LogKeys::parse(text).ok());
-    match &want.vkey {
-        Some(own) => Ok((Some(own.clone()), true, Some(own.text().into_bytes()))),
-        None => Ok((claimed, false, bytes)),
-    }
+    let (own, bytes) = match &want.vkey {
+        Some(own) => (true, Some(own.text().into_bytes())),
+        None => (false, bytes),
+    };
+    let statements = source.statements()?;
+    let keys = want.vkey.clone().or(claimed).map(|keys| keychain::follow(&keys, &statements)).transpose()?;
+    Ok(Key { keys, own, bytes, statements })
 }
 
 fn head(note: &[u8], key: Option<&LogKeys>, place: &str) -> Result<Signed, Fault> {
@@ -178,13 +188,13 @@ fn begun(out: &Path, want: &Want) -> Result<Option<(Vec<u8>, Claim)>, Fault> {
 /// The source cannot be read, or what it gives is not what its checkpoint signs; or `out` cannot be written.
 pub fn make(source: &mut Source, out: &Path, want: &Want, ui: Ui) -> Result<Made, Fault> {
     let name = source.name();
-    let (key, own_key, key_bytes) = key(source, want)?;
+    let key = key(source, want)?;
     let begun = begun(out, want)?;
     let note = match &begun {
         Some((note, _)) => note.clone(),
         None => source.checkpoint()?,
     };
-    let signed = head(&note, key.as_ref(), &format!("checkpoint of {name}"))?;
+    let signed = head(&note, key.keys.as_ref(), &format!("checkpoint of {name}"))?;
     let size = signed.checkpoint.size;
     let bundles = match (&begun, want.period) {
         (Some((_, claim)), _) => claim.bundles.0..claim.bundles.1,
@@ -210,8 +220,11 @@ pub fn make(source: &mut Source, out: &Path, want: &Want, ui: Ui) -> Result<Made
     }
     put(&out.join("checkpoint"), &note)?;
     put(&out.join("pack.json"), &claim.encode())?;
-    if let Some(bytes) = key_bytes {
+    if let Some(bytes) = key.bytes {
         put(&out.join("vkey"), &bytes)?;
+    }
+    for (step, bytes) in &key.statements {
+        put(&out.join(keychain::name(step.number)), bytes)?;
     }
     for (name, bytes) in source.stamps()? {
         put(&out.join(name), &bytes)?;
@@ -221,7 +234,7 @@ pub fn make(source: &mut Source, out: &Path, want: &Want, ui: Ui) -> Result<Made
     source.anchors(entries.start + 1..=entries.end, out)?;
     let (files, bytes) = fill(source, out, &plan, &signed.checkpoint.root, ui)?;
     finish(out, &plan, &note, want.proofs)?;
-    Ok(Made { claim, signed, own_key, files, bytes })
+    Ok(Made { claim, signed, own_key: key.own, files, bytes })
 }
 
 /// The tree's part of a pack.

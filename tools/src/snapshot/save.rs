@@ -18,7 +18,10 @@ use serde_json::json;
 use super::listing::{Entry, LISTING, Listing, digest};
 use super::membership;
 use crate::audit::home::{Home, HomeArgs};
+use crate::audit::keychain::{self, STATEMENT_MAX};
 use crate::audit::source::{Faulty, LogFiles};
+use crate::pack::put;
+use crate::pack::tiles::read_file;
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::{Ui, Unit, bytes, thousands};
 
@@ -177,6 +180,7 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
             std::fs::create_dir_all(args.out.join("keys")).and_then(|()| std::fs::copy(home.vkey(), &copy));
         copied.and_then(|_| File::open(&copy)?.sync_all()).map_err(|error| Fault::write(&copy, error))?;
     }
+    statements(&home, &args.out)?;
     let identity = scan.identity();
     let files = list(&args.out, ui)?;
     let listing = Listing { cluster: identity.cluster, region: identity.region.clone(), last: last.0, files };
@@ -201,6 +205,17 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     let out = args.out.display();
     report.verdict = format!("saved up to record {last}; next: flk snapshot verify {out}");
     Ok(report)
+}
+
+/// Copies what says how the log's keys follow each other: with it whoever holds any of them can check the copy.
+fn statements(home: &Home, out: &Path) -> Result<(), Fault> {
+    let from = home.statements();
+    for (step, bytes) in keychain::collect(|name| read_file(&from.join(name), STATEMENT_MAX))? {
+        let path = out.join(keychain::name(step.number));
+        put(&path, &bytes)?;
+        File::open(&path).and_then(|file| file.sync_all()).map_err(|error| Fault::write(&path, error))?;
+    }
+    Ok(())
 }
 
 /// Every file of the snapshot with its digest.
@@ -231,7 +246,7 @@ fn list(out: &Path, ui: Ui) -> Result<Vec<Entry>, Fault> {
 fn belongs(name: &str) -> bool {
     match name.split_once('/') {
         Some(("log", name)) => [MANIFEST, SPARE].contains(&name) || segment_number(name).is_some(),
-        Some(("keys", name)) => name == "log.vkey",
+        Some(("keys", name)) => name == "log.vkey" || name.ends_with(".tlog-proof"),
         _ => false,
     }
 }

@@ -8,6 +8,7 @@ use engine::limits::LEAF_MAX;
 use serde_json::{Value, json};
 
 use crate::audit::home::read_vkey;
+use crate::audit::keychain;
 use crate::receipt::{proves, signers};
 use crate::report::{Exit, Fault, Report, State};
 use crate::ui::thousands;
@@ -23,6 +24,9 @@ pub struct Args {
     /// The log's public key, or a file that holds its keys: keys/log.vkey of the node, or /tlog/REGION/vkey
     #[arg(long, value_name = "KEY")]
     pub vkey: String,
+    /// A pack or another folder with statements about the log's keys, keys/N.tlog-proof: then any key of the chain will do
+    #[arg(long, value_name = "DIR")]
+    pub keys: Option<PathBuf>,
     /// Who has to have cosigned the checkpoint (C2SP tlog-policy): with fewer witnesses the exit code is 4
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
@@ -64,7 +68,11 @@ fn entry(args: &Args, receipt: &Receipt) -> Result<Vec<u8>, Fault> {
 /// # Errors
 /// Files that cannot be read. A proof that does not hold is a result.
 pub fn run(args: &Args) -> Result<Report, Fault> {
-    let verifier = read_vkey(&args.vkey)?;
+    let mut verifier = read_vkey(&args.vkey)?;
+    if let Some(dir) = &args.keys {
+        let dir = if dir.ends_with("keys") { dir.parent().unwrap_or(dir) } else { dir };
+        verifier = keychain::follow_in(&verifier, dir)?;
+    }
     let policy = args.policy.as_deref().map(read_policy).transpose()?;
     let bytes = read(&args.proof, PROOF_MAX)?;
     let receipt = Receipt::parse(&bytes).map_err(|error| {
@@ -76,9 +84,10 @@ pub fn run(args: &Args) -> Result<Report, Fault> {
     match proves(&receipt, &entry, Some(&verifier)) {
         Ok(signed) => {
             let judged = policy.as_ref().map(|policy| judge(policy, &signed));
-            let silent = verifier.verify(&signed).unwrap_or_default();
-            let (origin, size) = (signed.checkpoint.origin, signed.checkpoint.size);
-            let by = signers(&verifier, &silent);
+            // It held a moment ago, when the proof was looked at.
+            let held = verifier.verify(&signed).map_err(|error| Fault::read(&args.proof, error))?;
+            let (silent, by) = (&held.silent, signers(&held));
+            let (origin, size) = (&signed.checkpoint.origin, signed.checkpoint.size);
             if silent.is_empty() {
                 report.check("checkpoint", State::Ok, format!("signed by {by}, key of {}", verifier.name()));
             } else {
@@ -148,7 +157,7 @@ mod tests {
         prove(&ProveArgs { home, pcs_id: None, seq: Some(5), region: None, out: out.clone() }, Ui::quiet())
             .unwrap();
         let key = folder.path().join("keys/log.vkey").display().to_string();
-        let args = Args { proof: out.join("5.tlog-proof"), vkey: key, entry: None, policy: None };
+        let args = Args { proof: out.join("5.tlog-proof"), vkey: key, keys: None, entry: None, policy: None };
         assert_eq!(run(&args).unwrap().exit, Exit::Ok);
 
         let entry = out.join("5.entry");

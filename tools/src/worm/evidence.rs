@@ -8,6 +8,7 @@ use super::export::region;
 use super::find::{Want, find};
 use super::tree::{Nodes, insist, pass};
 use crate::audit::home::{Home, HomeArgs, read_checkpoint, read_vkey};
+use crate::audit::keychain;
 use crate::pack::Pack;
 use crate::pack::pass::{upper, walk};
 use crate::pack::plan::Plan;
@@ -98,6 +99,7 @@ impl Evidence {
                 None if pack.vkey().is_file() => Some(read_vkey(&pack.vkey().display().to_string())?),
                 None => None,
             };
+            let key = key.map(|key| keychain::follow_in(&key, pack.dir())).transpose()?;
             if let Some(key) = &key {
                 key.verify(&signed).map_err(|error| {
                     let next = format!("worm verify {}", args.dir.display());
@@ -116,6 +118,7 @@ impl Evidence {
         let region = region(&home, asked)?;
         let (note, signed, mut by_key) = home.published(&region)?;
         if let Some(key) = given {
+            let key = keychain::follow_in(&key, &home.statements())?;
             key.verify(&signed).map_err(|error| {
                 let next = "compare the key with a copy from elsewhere";
                 Fault::new(

@@ -13,7 +13,9 @@ use serde_json::json;
 use super::lines::Place;
 use super::tree::{Nodes, insist, pass};
 use crate::audit::home::{Home, HomeArgs, read_vkey};
+use crate::audit::keychain::{self, STATEMENT_MAX};
 use crate::pack::plan::Plan;
+use crate::pack::tiles::read_file;
 use crate::pack::write::finish;
 use crate::pack::{Claim, FORMAT, put};
 use crate::report::{Fault, Report, State};
@@ -214,6 +216,9 @@ fn export(home: &Home, args: &Args, note: &[u8], signed: &Signed, ui: Ui) -> Res
     put(&out.join("pack.json"), &claim.encode())?;
     if let Ok(verifier) = read_vkey(&home.vkey().display().to_string()) {
         write(&out.join("vkey"), verifier.text().as_bytes())?;
+    }
+    for (step, bytes) in keychain::collect(|name| read_file(&home.statements().join(name), STATEMENT_MAX))? {
+        write(&out.join(keychain::name(step.number)), &bytes)?;
     }
     write(&out.join("checkpoint"), note)?;
     let tiles = home.dir().join("tlog").join(region(home, args.region.as_ref())?);

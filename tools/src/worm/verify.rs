@@ -14,6 +14,7 @@
 //! hashed into the tree, and its roots are held against every checkpoint (`leaves`). The report says what was not looked at.
 
 mod args;
+mod keys;
 mod leaves;
 mod pack;
 
@@ -218,6 +219,7 @@ impl Run<'_> {
                     self.report.check("tail", State::Ok, text);
                 }
                 self.itself(counts, &compare, vkey);
+                self.log_keys(fold.ledger().log_keys())?;
                 self.worm(&compare, true);
             }
         }
@@ -353,23 +355,19 @@ impl Run<'_> {
     ) {
         let checkpoint = &signed.checkpoint;
         let size = thousands(checkpoint.size);
-        let held = vkey.map(|vkey| vkey.verify(signed).map(|silent| (vkey, silent)));
+        let held = vkey.map(|vkey| vkey.verify(signed));
         match held {
             Some(Err(error)) => self.fail(name, exit, format!("over {size} entries: {error}")),
             // Both keys were asked for; a checkpoint of before there were two is a reason to name only the first.
-            Some(Ok((_, silent)))
-                if name == "checkpoint" && self.args.vkey.is_some() && !silent.is_empty() =>
-            {
-                let (why, key) = (NoteError::NotSigned, silent[0]);
+            Some(Ok(held)) if name == "checkpoint" && self.args.vkey.is_some() && !held.silent.is_empty() => {
+                let (why, key) = (NoteError::NotSigned, held.silent[0]);
                 let detail =
                     format!("over {size} entries: {why} ({}, {:08x})", key.algorithm(), key.key_id());
                 self.fail(name, exit, detail);
             }
             held => {
                 let (state, by) = match held {
-                    Some(Ok((vkey, silent))) => {
-                        (State::Ok, format!("signed by the log's key {}", signers(vkey, &silent)))
-                    }
+                    Some(Ok(held)) => (State::Ok, format!("signed by the log's key {}", signers(&held))),
                     _ => (State::Warn, "its signature was not checked: give --vkey".to_owned()),
                 };
                 let word = if name == "append-only" { "continues your checkpoint" } else { "published" };

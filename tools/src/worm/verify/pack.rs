@@ -12,6 +12,7 @@ use engine::checkpoint::{NoteError, Signed, TrustPolicy};
 use engine::tree::tiles::WIDTH;
 
 use super::*;
+use crate::audit::keychain;
 use crate::pack::pass::{Finding, Pass, Passed, upper};
 use crate::pack::plan::Plan;
 use crate::pack::tiles::{BadTile, Checked, Folder};
@@ -35,12 +36,20 @@ struct Stages<'a> {
     threads: usize,
     pack: Pack,
     report: Report,
+    /// What is wrong with the statements by which the log's keys follow each other.
+    broken: Option<Fault>,
 }
 
 /// The outcome of the stages, and what the entries come to.
 pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summary), Fault> {
-    let mut stages =
-        Stages { args, ui, threads, pack: Pack::of(&args.home.dir), report: Report::new("worm verify") };
+    let mut stages = Stages {
+        args,
+        ui,
+        threads,
+        pack: Pack::of(&args.home.dir),
+        report: Report::new("worm verify"),
+        broken: None,
+    };
     let key = args.vkey.clone().or_else(|| {
         let path = stages.pack.vkey();
         path.is_file().then(|| path.display().to_string())
@@ -51,6 +60,14 @@ pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summar
         Err(fault) => {
             stages.report.fail("1 format", Exit::Tampered, format!("vkey: {}", fault.why));
             return Ok((stages.end(false, true), Summary::default()));
+        }
+    };
+    let vkey = match vkey.as_ref().map(|vkey| keychain::follow_in(vkey, stages.pack.dir())).transpose() {
+        Ok(followed) => followed,
+        Err(fault) if fault.exit == Exit::Failed => return Err(fault),
+        Err(fault) => {
+            stages.broken = Some(fault);
+            vkey
         }
     };
     let policy = args.policy.as_deref().map(read_policy).transpose()?;
@@ -68,7 +85,7 @@ pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summar
     let made = stages.segments(&plan, &signed, claim.as_ref())?;
     stages.leaves(&plan, &passed, made.as_ref());
     stages.root(&plan, &passed, &signed, tree);
-    stages.signatures(&signed, vkey.as_ref());
+    stages.signatures(&signed, vkey.as_ref())?;
     stages.policy(&signed, vkey.as_ref(), policy.as_ref())?;
     stages.time(&signed, vkey.as_ref(), roots.as_ref())?;
     stages.append_only(&signed, saved.as_ref(), vkey.as_ref())?;
@@ -222,7 +239,18 @@ impl Stages<'_> {
         self.report.check(name, State::Ok, format!("{}{part}", signed.checkpoint.root));
     }
 
-    fn signatures(&mut self, signed: &Signed, vkey: Option<&LogKeys>) {
+    fn signatures(&mut self, signed: &Signed, vkey: Option<&LogKeys>) -> Result<(), Fault> {
+        if self.broken.is_none()
+            && let Some(why) = self.forked_keys(signed)?
+        {
+            self.report.fail("4 signatures", Exit::Tampered, why);
+        } else {
+            self.by_the_log(signed, vkey);
+        }
+        Ok(())
+    }
+
+    fn by_the_log(&mut self, signed: &Signed, vkey: Option<&LogKeys>) {
         let name = "4 signatures";
         let Some(vkey) = vkey else {
             self.report.check(
@@ -232,8 +260,11 @@ impl Stages<'_> {
             );
             return;
         };
-        let silent = match vkey.verify(signed) {
-            Ok(silent) => silent,
+        if let Some(fault) = &self.broken {
+            return self.report.fail(name, Exit::Tampered, format!("{}: {}", fault.place, fault.why));
+        }
+        let held = match vkey.verify(signed) {
+            Ok(held) => held,
             Err(error) => {
                 let detail = format!("checkpoint: {error} ({})", vkey.vkey());
                 self.report.fail(name, Exit::Tampered, detail);
@@ -242,21 +273,25 @@ impl Stages<'_> {
         };
         let own = self.args.vkey.is_some();
         // Whoever names both keys wants both: else an attacker who broke one would just leave the other's line out.
-        if let Some(key) = silent.first().filter(|_| own) {
+        if let Some(key) = held.silent.first().filter(|_| own) {
             let detail =
                 format!("checkpoint: {} ({}, {:08x})", NoteError::NotSigned, key.algorithm(), key.key_id());
             self.report.fail(name, Exit::Tampered, detail);
             return;
         }
-        let witnesses = match signed.signatures.len() + silent.len() - vkey.keys().len() {
+        let witnesses = match signed.signatures.len().saturating_sub(held.spoke.len()) {
             0 => "witnesses none: only the operator vouches for this tree".to_owned(),
             n => format!("{n} further lines, which nobody here has a key for"),
         };
         let whose = if own { "" } else { ", which is the pack's own claim: compare it, and give --vkey" };
         // A tree that nobody but its operator vouches for is never all green.
         let state = State::Warn;
-        let keys = signers(vkey, &silent);
-        self.report.check(name, state, format!("log key {keys}{whose}; {witnesses}"));
+        let keys = signers(&held);
+        let chain = match vkey.sets() {
+            1 => String::new(),
+            sets => format!(", one of {sets} sets of which each said that the next one follows"),
+        };
+        self.report.check(name, state, format!("log key {keys}{whose}{chain}; {witnesses}"));
     }
 
     /// Are those who cosigned enough for the auditor's policy? Witnesses are slower than checkpoints: the newest one that they

@@ -5,6 +5,8 @@ use engine::tree::tiles::{TileError, TileHashes};
 use engine::tree::{ProofError, consistency_proof, verify_consistency};
 
 use super::*;
+use crate::audit::keychain::STATEMENT_MAX;
+use crate::pack::tiles::read_file;
 use crate::pack::tiles::{Folder, Tiles};
 
 /// How an older checkpoint and the pack's go together.
@@ -52,6 +54,22 @@ impl Stages<'_> {
                 old.root
             )),
         })
+    }
+
+    /// Whether the tree continues the checkpoints by which the log's keys follow each other; where it does not, which and why.
+    pub(super) fn forked_keys(&self, signed: &Signed) -> Result<Option<String>, Fault> {
+        let dir = self.pack.dir();
+        for (step, _) in keychain::collect(|name| read_file(&dir.join(name), STATEMENT_MAX))? {
+            let over = Signed::parse(&step.receipt.checkpoint);
+            let over = over.map_err(|error| Fault::read(&dir.join(keychain::name(step.number)), error))?;
+            // A log that grows may have gone over to other keys after the pack was begun.
+            if over.checkpoint.size <= signed.checkpoint.size
+                && let Continues::No(why) = self.continues(&over.checkpoint, &signed.checkpoint)?
+            {
+                return Ok(Some(format!("{}: {why}", keychain::name(step.number))));
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn append_only(
