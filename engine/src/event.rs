@@ -19,10 +19,12 @@
 //!         7 Anchored    tag u8, at_ms u64, kind u8, target (u8), signed note (u32), evidence (u32)
 //!         8 Witnessed   tag u8, at_ms u64, old size u64, signed note of another log (u32)
 //!         9 LogKeySet   tag u8, at_ms u64, both until u64, keys before (u16), keys (u16), sealed seed (u16)
+//!        10 Imported    tag u8, origin (u8), position, count u32, count x item (see [`Imported`])
 //! ```
 //! `(u8)`, `(u16)`, `(u32)`: a length of that width and that many bytes.
 
 mod anchored;
+mod imported;
 mod logkey;
 mod record;
 
@@ -43,6 +45,7 @@ use crate::summary::Policy;
 
 pub use crate::codec::DecodeError;
 pub use anchored::{AnchorKind, Anchored, EVIDENCE_MAX, TARGET_MAX, Witnessed};
+pub use imported::{IMPORT_BYTES_MAX, ITEMS_MAX, Imported, Item, Position, positioned, ship};
 pub use logkey::{LOG_KEYS_TEXT_MAX, LogKeySet};
 pub use record::{Payload, Record, attestations, checkpoint_notes, encode_events, membership};
 
@@ -67,6 +70,8 @@ pub enum Event {
     Witnessed(Witnessed),
     /// Another key signs what the log publishes.
     LogKeySet(LogKeySet),
+    /// A range of another region's log.
+    Imported(Imported),
 }
 
 /// A submission as it stood at the door.
@@ -205,6 +210,7 @@ mod tag {
     pub const ANCHORED: u8 = 7;
     pub const WITNESSED: u8 = 8;
     pub const LOG_KEY_SET: u8 = 9;
+    pub const IMPORTED: u8 = 10;
 
     pub const KEY_HMAC_SEALED: u8 = 1;
     pub const KEY_ED25519: u8 = 2;
@@ -221,7 +227,11 @@ impl Event {
             Event::KeySet(key) => Some(key.at_ms),
             Event::PolicySet(set) => Some(set.at_ms),
             Event::LogKeySet(set) => Some(set.at_ms),
-            Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => None,
+            Event::Attested(_)
+            | Event::Checkpoint(_)
+            | Event::Anchored(_)
+            | Event::Witnessed(_)
+            | Event::Imported(_) => None,
         }
     }
 
@@ -244,6 +254,7 @@ impl Event {
             Event::Anchored(anchored) => anchored.encode(out),
             Event::Witnessed(witnessed) => witnessed.encode(out),
             Event::LogKeySet(set) => set.encode(out),
+            Event::Imported(imported) => imported.encode(out),
         }
     }
 
@@ -266,6 +277,7 @@ impl Event {
             tag::ANCHORED => Event::Anchored(Anchored::read(&mut reader)?),
             tag::WITNESSED => Event::Witnessed(Witnessed::read(&mut reader)?),
             tag::LOG_KEY_SET => Event::LogKeySet(LogKeySet::read(&mut reader)?),
+            tag::IMPORTED => Event::Imported(Imported::read(&mut reader)?),
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         };
         reader.end()?;

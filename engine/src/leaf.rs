@@ -48,7 +48,7 @@ pub enum What<'a> {
     /// `pcs`: the first submission of its name.
     Pcs(Pcs<'a>),
     /// `conflict`: another content under a taken name.
-    Conflict(Conflict),
+    Conflict(Conflict<'a>),
     /// `refused`: a submission, or a setting, that changed nothing.
     Refused {
         /// Whose.
@@ -148,14 +148,16 @@ pub struct Pcs<'a> {
 }
 
 /// Another content under a taken name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conflict {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict<'a> {
     /// Whose.
     pub tenant: TenantId,
     /// The name.
     pub pcs_id: PcsId,
     /// SHA-256(salt || body) of the later one.
     pub commitment: Digest,
+    /// The region whose log holds the first one, if it is another.
+    pub first_region: Option<Cow<'a, str>>,
     /// Leaf of the first one.
     pub first_seq: u64,
     /// Which fields differ, see [`crate::ledger::Outcome::Conflict`].
@@ -298,9 +300,12 @@ impl<'a> Leaf<'a> {
         line.text("tenant", pcs.tenant.as_str());
     }
 
-    fn encode_conflict(&self, conflict: &Conflict, line: &mut Line) {
+    fn encode_conflict(&self, conflict: &Conflict<'_>, line: &mut Line) {
         line.hex("commitment", &conflict.commitment.0);
         line.text("fields", &join_fields(conflict.fields));
+        if let Some(region) = &conflict.first_region {
+            line.text("first_region", region);
+        }
         line.number("first_seq", conflict.first_seq);
         line.text("form", conflict.form.name());
         line.text("key_id", conflict.key_id.as_str());
@@ -352,6 +357,11 @@ impl<'a> What<'a> {
                 tenant: fields.id("tenant")?,
                 pcs_id: PcsId(fields.hex("pcs_id")?),
                 commitment: Digest(fields.hex("commitment")?),
+                first_region: if fields.has("first_region") {
+                    Some(fields.text("first_region")?)
+                } else {
+                    None
+                },
                 first_seq: fields.number("first_seq")?,
                 fields: fields.named("fields", field_mask)?,
                 form: fields.named("form", form)?,

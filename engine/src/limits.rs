@@ -109,6 +109,16 @@ pub const RECENT_KEYS_MAX: u64 = 2 << 20;
 /// or the index is built again.
 pub const EXPIRY_MARGIN_MS: u64 = 24 * 3600 * 1000;
 
+/// Most other regions whose logs one region takes in: a row gives six bits to where it came from.
+pub const ORIGINS_MAX: u8 = 62;
+
+/// Most conflicts between regions that are kept by name; all of them are counted.
+pub const CLASHES_MAX: usize = 256;
+
+/// Most places where ranges of another region's log begin that are kept to find its records again. When there are more,
+/// every second one is forgotten, and finding a record reads twice as far.
+pub const IMPORT_PLACES_MAX: usize = 65_536;
+
 /// Most rows the index can number: a slot gives 40 bits to the row. A trillion rows would fill 114 TB.
 pub const ROWS_MAX: u64 = 1 << 40;
 

@@ -6,8 +6,8 @@
 
 use engine::checkpoint::{Checkpoint, Receipt, Signer};
 use engine::event::{
-    AnchorKind, Anchored, Attested, Envelope, Event, KeyKind, KeySpec, LogKeySet, Payload, PolicySet, Record,
-    Tenant, Witnessed, encode_events,
+    AnchorKind, Anchored, Attested, Envelope, Event, Imported, Item, KeyKind, KeySpec, LogKeySet, Payload,
+    PolicySet, Position, Record, Tenant, Witnessed, encode_events,
 };
 use engine::ids::{KeyId, TenantId};
 use engine::ledger::{First, Ledger, MemTable};
@@ -22,6 +22,9 @@ const GOLDEN: &str = include_str!("../../tests/golden/log.json");
 
 /// BLAKE3 over every generated encoding, each after its length.
 const PINNED: &str = "55298da492830b351fd4b35af07b256d8049693b239a941abf0c9f78d7cc6453";
+
+/// The same over generated ranges of other regions' logs.
+const PINNED_IMPORTS: &str = "770029f2877ac953249b511ba96b5c8dbeef376ac43ac9bdf907db0a0d904008";
 
 /// The same over generated attestations.
 const PINNED_ATTESTATIONS: &str = "1b4d5a11c3b4b0f26bcebf0a5f532417970b62fbaddc858c9b8c3dc6ba442cb3";
@@ -119,6 +122,22 @@ impl Numbers {
         Event::Anchored(Anchored { at_ms, kind, target, note, evidence })
     }
 
+    fn position(&mut self) -> Position {
+        Position { lsn: Lsn(1 + self.below(1 << 40)), nth: self.below(4096) as u32 }
+    }
+
+    fn import(&mut self) -> Event {
+        let (origin, from) = (self.name(), self.position());
+        let item = |numbers: &mut Numbers| match numbers.below(4) {
+            0 => Item::End,
+            1 => Item::Seen { origin: numbers.name(), from: numbers.position(), to: numbers.position() },
+            2 => Item::Event { signature: 0, event: numbers.attestation() },
+            _ => Item::Event { signature: numbers.next() as u8, event: numbers.event() },
+        };
+        let items = (0..=self.below(5)).map(|_| item(self)).collect();
+        Event::Imported(Imported { origin, from, items })
+    }
+
     fn record(&mut self) -> Record {
         let leader = self.next();
         let payload = match self.below(8) {
@@ -164,6 +183,34 @@ fn generated_encodings_hash_to_the_pinned_value_and_come_back() {
         add(&row.encode());
     }
     assert_eq!(hasher.finalize().to_hex().as_str(), PINNED);
+}
+
+#[test]
+fn generated_imports_hash_to_the_pinned_value_and_come_back() {
+    let mut numbers = Numbers(3);
+    let mut hasher = blake3::Hasher::new();
+    for _ in 0..2000 {
+        let event = numbers.import();
+        let mut bytes = Vec::new();
+        event.encode(&mut bytes);
+        assert_eq!(Event::decode(&bytes).as_ref(), Ok(&event));
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(&bytes);
+    }
+    assert_eq!(hasher.finalize().to_hex().as_str(), PINNED_IMPORTS);
+}
+
+#[test]
+fn an_import_holds_no_import() {
+    let inner =
+        Event::Imported(Imported { origin: "b".into(), from: Position::FIRST, items: vec![Item::End] });
+    let mut bytes = Vec::new();
+    inner.encode(&mut bytes);
+    let mut outer = vec![9, 1, b'a', 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0];
+    outer.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    outer.extend_from_slice(&bytes);
+    assert!(Event::decode(&outer).is_err());
+    assert_eq!(Event::decode(&bytes), Ok(inner));
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -312,6 +359,19 @@ fn today() -> Value {
                 target: "tsa".into(),
                 note: b"note".to_vec(),
                 evidence: b"token".to_vec(),
+            })),
+            "imported": encoded(&Event::Imported(Imported {
+                origin: "eu".into(),
+                from: Position::FIRST,
+                items: vec![
+                    Item::Event { signature: 33, event: envelope("{}") },
+                    Item::Seen {
+                        origin: "us".into(),
+                        from: Position::FIRST,
+                        to: Position { lsn: Lsn(7), nth: 2 },
+                    },
+                    Item::End,
+                ],
             })),
             "witnessed": encoded(&Event::Witnessed(Witnessed { at_ms: 9, old: 3, note: b"note".to_vec() })),
             "log-key": encoded(&Event::LogKeySet(LogKeySet {

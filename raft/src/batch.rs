@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use engine::event::Event;
+use engine::event::{Event, Item};
 
 /// Whatever the proposer wants back when its batch is applied: waiters, verdict slots.
 ///
@@ -41,6 +41,14 @@ pub fn weight(event: &Event) -> usize {
         }
         Event::Witnessed(witnessed) => rest + witnessed.note.len(),
         Event::LogKeySet(set) => rest + set.follows.len() + set.keys.len() + set.sealed.len(),
+        Event::Imported(imported) => {
+            let items = imported.items.iter().map(|item| match item {
+                Item::Event { event, .. } => 8 + weight(event),
+                Item::Seen { .. } => 128,
+                Item::End => 1,
+            });
+            2 * rest + items.sum::<usize>()
+        }
         // Set by hand, rare and short.
         _ => SETTING_MAX,
     }

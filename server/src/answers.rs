@@ -6,9 +6,11 @@ use bytes::Bytes;
 use engine::log::Lsn;
 use std::sync::{Mutex, MutexGuard};
 
+/// Where a submission stands: number of its region ([`engine::ledger::First::origin`]), record, place in it.
+pub type Where = (u8, Lsn, u32);
+
 struct Slot {
-    lsn: Lsn,
-    nth: u32,
+    place: Where,
     status: u16,
     body: Bytes,
 }
@@ -22,23 +24,21 @@ impl Answers {
         Answers((0..n.max(1)).map(|_| Mutex::new(None)).collect())
     }
 
-    fn slot(&self, lsn: Lsn, nth: u32) -> MutexGuard<'_, Option<Slot>> {
+    fn slot(&self, (_, lsn, nth): Where) -> MutexGuard<'_, Option<Slot>> {
         // Neighbours in a record go to neighbouring slots; records follow each other at a stride that is odd.
         let at = lsn.0.wrapping_mul(509).wrapping_add(u64::from(nth)) % self.0.len() as u64;
         self.0[at as usize].lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// The first answer of the submission at this place.
-    pub fn get(&self, lsn: Lsn, nth: u32) -> Option<(u16, Bytes)> {
-        let slot = self.slot(lsn, nth);
-        slot.as_ref()
-            .filter(|slot| slot.lsn == lsn && slot.nth == nth)
-            .map(|slot| (slot.status, slot.body.clone()))
+    pub fn get(&self, place: Where) -> Option<(u16, Bytes)> {
+        let slot = self.slot(place);
+        slot.as_ref().filter(|slot| slot.place == place).map(|slot| (slot.status, slot.body.clone()))
     }
 
     /// Keeps one.
-    pub fn put(&self, lsn: Lsn, nth: u32, status: u16, body: Bytes) {
-        *self.slot(lsn, nth) = Some(Slot { lsn, nth, status, body });
+    pub fn put(&self, place: Where, status: u16, body: Bytes) {
+        *self.slot(place) = Some(Slot { place, status, body });
     }
 }
 
@@ -50,11 +50,14 @@ mod tests {
     fn an_answer_is_the_right_one_or_none() {
         let answers = Answers::new(64);
         for n in 0..1000 {
-            answers.put(Lsn(n), (n % 7) as u32, 200, Bytes::from(format!("{n}")));
-            let (_, body) = answers.get(Lsn(n), (n % 7) as u32).unwrap();
+            let place = (0, Lsn(n), (n % 7) as u32);
+            answers.put(place, 200, Bytes::from(format!("{n}")));
+            let (_, body) = answers.get(place).unwrap();
             assert_eq!(body, format!("{n}"));
+            assert!(answers.get((1, Lsn(n), (n % 7) as u32)).is_none());
         }
-        let found: Vec<u64> = (0..1000).filter(|n| answers.get(Lsn(*n), (*n % 7) as u32).is_some()).collect();
-        assert!(found.len() <= 64 && found.iter().all(|n| answers.get(Lsn(*n), 9).is_none()));
+        let found: Vec<u64> =
+            (0..1000).filter(|n| answers.get((0, Lsn(*n), (*n % 7) as u32)).is_some()).collect();
+        assert!(found.len() <= 64 && found.iter().all(|n| answers.get((0, Lsn(*n), 9)).is_none()));
     }
 }

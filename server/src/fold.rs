@@ -190,6 +190,13 @@ impl Shared {
         format!("applied {} digest {}{fetched}", said.upto, said.ledger)
     }
 
+    /// One value over all regions' logs as far as they are known here; `None` in the middle of a record.
+    #[must_use]
+    pub fn merged(&self) -> Option<engine::log::Digest> {
+        let core = self.core();
+        (!core.inside && self.fatal().is_none()).then(|| core.ledger.merged_digest())
+    }
+
     /// Replay is over and requests may come: the door learns the tenants.
     pub fn go_live(&self) {
         let mut core = self.core();
@@ -463,6 +470,10 @@ impl Shared {
                 if matches!(outcome, Outcome::Configured { .. }) {
                     *keys = self.configured(core, keys, event);
                 }
+                None
+            }
+            Event::Imported(imported) => {
+                core.since_snapshot += imported.items.len() as u64;
                 None
             }
             Event::Attested(_) | Event::Anchored(_) | Event::Witnessed(_) => None,

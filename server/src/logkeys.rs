@@ -73,6 +73,14 @@ impl LogSigners {
         self.nth(self.later.partition_point(|later| later.change.seq < size))
     }
 
+    /// All sets that there have been, in order.
+    ///
+    /// # Errors
+    /// Why the seed of one of them cannot be had.
+    pub fn all(&self) -> Result<Vec<&Signer>, &str> {
+        (0..=self.later.len()).map(|nth| self.nth(nth)).collect()
+    }
+
     fn nth(&self, nth: usize) -> Result<&Signer, &str> {
         match nth.checked_sub(1) {
             None => Ok(&self.founding),

@@ -6,12 +6,12 @@ use crate::checkup::{room, segments_line};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ConfigError, DiskChoice};
 use crate::cosign::{CosignError, Cosigning};
-use crate::decision::{Decided, Decision, Settled, Source, Stands, make};
+use crate::decision::{Decided, Decision, Settled, Source, Stands};
 use crate::disk::Disk;
 use crate::door::Door;
 use crate::fold::{Fold, Outset, Shared, Terms};
 use crate::group_time::GroupTime;
-use crate::http::refusal::{Problem, Refusal};
+use crate::http::refusal::Problem;
 use crate::http::{Slots, Stage};
 use crate::identity::{self, Birth, Held, IdentityError};
 use crate::keys::{self, Kek, KeyError};
@@ -22,12 +22,11 @@ use crate::projections::projector::Projector;
 use crate::projections::tiles::Tiles;
 use crate::queue::Queue;
 use crate::seed::{self, SeedError};
+use crate::ship::{RegionError, Regions};
 use crate::start::{Start, index_id, rotation};
 use crate::tenants::TenantError;
 use engine::checkpoint::{NoteError, Signer};
-use engine::event::{Event, Payload};
-use engine::ledger::{First, TableError};
-use engine::summary::{Regime, Signals, parse, verdict};
+use engine::ledger::TableError;
 use raft::{Group, GroupConfig, Member, Metrics as LogMetrics, ProposeError};
 use segments::{AnyDisk, Backend, Identity, Prefer};
 use sha2::{Digest, Sha256};
@@ -51,6 +50,8 @@ pub enum StartError {
     Anchor(#[from] TargetError),
     #[error(transparent)]
     Cosign(#[from] CosignError),
+    #[error(transparent)]
+    Region(#[from] RegionError),
     #[error("the log's name: {0}")]
     Name(NoteError),
     #[error("the log's disk: {0}")]
@@ -96,9 +97,11 @@ pub struct Node {
     pub anchors: Anchors,
     /// What this node is as a witness of other logs.
     pub cosigning: Option<Cosigning>,
+    /// Other regions, if there are any.
+    pub regions: Option<Regions>,
     pub backend: Backend,
     pub(crate) group: Arc<Group>,
-    answers: Answers,
+    pub(crate) answers: Answers,
     pub(crate) draining: AtomicBool,
     /// This node leads and takes submissions.
     pub(crate) leading: AtomicBool,
@@ -196,9 +199,11 @@ impl Node {
         let led = group.leads();
         let anchors = Anchors::open(&config, fold.anchored.clone())?;
         let cosigning = Cosigning::open(&config)?;
+        let regions = Regions::open(&config, &fold.terms.signer)?;
         let node = Node {
             anchors,
             cosigning,
+            regions,
             answers: Answers::new(config.answers_cached),
             config,
             door,
@@ -361,70 +366,12 @@ impl Node {
         let ((status, body), stands) = match source {
             Source::Judged { kept, lsn, nth, seq } => {
                 let (status, body) = kept.answer(lsn, seq)?;
-                self.answers.put(lsn, nth, status, body.clone());
+                self.answers.put((0, lsn, nth), status, body.clone());
                 ((status, body), Stands::Now { round, nth, seq })
             }
             Source::First(first) => (self.first_answer(&first).await?, Stands::Before(first)),
         };
         Ok(Settled { status, body, replay, stands })
-    }
-
-    /// The answer the first submission of an id got: kept, or made again from the log, byte for byte.
-    ///
-    /// # Errors
-    /// 500 when the record cannot be read, or does not say what the index says of it.
-    pub async fn first_answer(&self, first: &First) -> Result<(u16, bytes::Bytes), Box<Problem>> {
-        if let Some(kept) = self.answers.get(first.lsn, first.nth) {
-            return Ok(kept);
-        }
-        self.metrics.answers_reread.inc();
-        let envelope = self.envelope(first).await?;
-        let policy = self.fold.core().ledger.policy(first.policy).map(|rule| rule.policy.clone());
-        let policy = policy.ok_or(Refusal::Internal)?;
-        let pcs = parse(&envelope.body).map_err(|_| Refusal::Internal)?;
-        let id = verdict::structure(&pcs).map_err(|_| Refusal::Internal)?;
-        let verdict = verdict::numbers(&pcs, &policy);
-        if (verdict.accepted, verdict.escalated) != (first.accepted(), first.escalated()) {
-            tracing::error!(
-                lsn = first.lsn.0,
-                nth = first.nth,
-                "I3: a verdict made again differs from the first"
-            );
-            return Err(Refusal::Internal.into());
-        }
-        let signals = Signals {
-            d_hat: pcs.d_hat,
-            coh_star: pcs.coh_star,
-            r: pcs.r,
-            budget: pcs.budget,
-            regime: Regime::of(pcs.d_hat, pcs.coh_star, &policy),
-        };
-        let (status, body) = make(&verdict, Some((id, signals)), &policy, first.lsn, first.seq);
-        self.answers.put(first.lsn, first.nth, status, body.clone());
-        Ok((status, body))
-    }
-
-    /// The submission a first row speaks about, read from the log.
-    ///
-    /// # Errors
-    /// 500 when the log does not hold it there.
-    pub async fn envelope(&self, first: &First) -> Result<engine::event::Envelope, Box<Problem>> {
-        let record = self.group.read(first.lsn).await.map_err(|error| {
-            tracing::error!(%error, lsn = first.lsn.0, "a record cannot be read back");
-            match raft::Rot::of(&error) {
-                // It is being repaired, if there are other nodes.
-                Some(_) => {
-                    let detail = "the record stands in a damaged part of this node's log";
-                    Box::new(Problem::from(Refusal::LogUnavailable).detail(detail).retry_after(10))
-                }
-                None => Box::from(Refusal::Internal),
-            }
-        })?;
-        let Payload::Events(events) = record.payload else { return Err(Refusal::Internal.into()) };
-        match events.into_iter().nth(first.nth as usize) {
-            Some(Event::Received(envelope)) => Ok(envelope),
-            _ => Err(Refusal::Internal.into()),
-        }
     }
 }
 

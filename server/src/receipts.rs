@@ -237,6 +237,9 @@ fn add(node: &Node, settled: &mut Settled, made: Result<Vec<u8>, &'static str>) 
 
 /// The receipt of the first submission of a name, under the published checkpoint: there is one soon.
 async fn earlier(node: &Arc<Node>, first: &First, end: Instant) -> Result<Vec<u8>, &'static str> {
+    if first.origin() != 0 {
+        return Err("the first submission stands in the log of another region");
+    }
     while published_over(node, first).is_none() {
         if Instant::now() >= end {
             return Err("no checkpoint covers the record yet");

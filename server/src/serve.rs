@@ -6,7 +6,7 @@ use crate::peers::certificates;
 use crate::peers::given;
 use crate::scrub::{Scrubber, Terms};
 use crate::verdicts::Pool;
-use crate::{anchor, confirm, disk, group_time, lead, proposer};
+use crate::{anchor, confirm, disk, group_time, lead, proposer, ship};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -55,6 +55,9 @@ impl Running {
         let follower = tokio::spawn(lead::follow(node.clone()));
         let mut watchers =
             vec![tokio::spawn(disk::watch(node.clone())), tokio::spawn(anchor::run(node.clone()))];
+        if node.regions.is_some() {
+            watchers.push(tokio::spawn(ship::run(node.clone())));
+        }
         let peers = node.peers.as_ref().and_then(|way| {
             node.fold.want_confirmation();
             watchers.push(tokio::spawn(confirm::run(node.clone())));

@@ -34,6 +34,7 @@ mod log_on_lossy;
 mod logkeys;
 mod lossyfs_itself;
 mod outsiders;
+mod regions;
 mod rot;
 mod rotation;
 mod runbooks;

@@ -110,7 +110,8 @@ impl Group {
     pub fn copy_keys(&self, node: u64) {
         let (from, to) = (self.data(1).join("keys"), self.data(node).join("keys"));
         std::fs::create_dir_all(&to).expect("a directory");
-        for name in ["kek", "log.key"] {
+        // The last one is there where there are other regions.
+        for name in ["kek", "log.key", "mirror.key"].into_iter().filter(|name| from.join(name).exists()) {
             std::fs::copy(from.join(name), to.join(name)).expect("a key");
         }
     }

@@ -5,6 +5,7 @@
 //! - [`rt`]: the deterministic runtime under the simulator.
 //! - [`table`]: the contract of the index's table, for each that keeps it; [`disk_contract`]: that of the log's disk.
 //! - [`disk`]: a disk that loses what was not synced; [`crash`]: the segment log on it, stopped everywhere.
+//! - [`regions`]: regions that import each other's logs, in any order.
 //! - [`sim`]: the simulator; [`checkers`]: what it holds every history against.
 
 pub mod checkers;
@@ -13,6 +14,7 @@ pub mod disk;
 pub mod disk_contract;
 pub mod fuzz;
 pub mod manners;
+pub mod regions;
 #[cfg(test)]
 mod repair;
 pub mod rt;

@@ -1,5 +1,6 @@
 //! Folding decided events into every projection.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use sha2::{Digest as _, Sha256};
@@ -41,6 +42,24 @@ impl<T: Table> Ledger<T> {
         outcome: &Outcome,
     ) -> Applied {
         assert!(self.is_next(lsn, nth), "I5: the log has no holes: {lsn}.{nth} after {}", self.applied);
+        let elsewhere = outcome.earlier().and_then(|first| self.region_of(first)).map(String::from);
+        let applied = self.apply_one(lsn, nth, event, judged, outcome, elsewhere.as_deref());
+        if let Event::Imported(imported) = event {
+            self.import(lsn, imported);
+        }
+        applied
+    }
+
+    /// As [`Ledger::apply`]; `elsewhere` is the region of the first one that the outcome speaks of, if it is another.
+    pub(super) fn apply_one(
+        &mut self,
+        lsn: Lsn,
+        nth: u32,
+        event: &Event,
+        judged: Option<&Judged>,
+        outcome: &Outcome,
+        elsewhere: Option<&str>,
+    ) -> Applied {
         if let Some(seq) = outcome.seq() {
             assert_eq!(seq, self.tree.size(), "T1: a leaf goes where it was decided");
         }
@@ -50,7 +69,7 @@ impl<T: Table> Ledger<T> {
         let (leaf, leaf_hash) = match self.written(lsn, nth, judged, outcome) {
             Some(written) => (Some(written.line.clone()), Some(written.hash)),
             None => {
-                let leaf = self.leaf(lsn, nth, event, judged, outcome);
+                let leaf = self.leaf(lsn, nth, event, judged, outcome, elsewhere);
                 let hash = leaf.as_deref().map(leaf_hash);
                 (leaf, hash)
             }
@@ -64,7 +83,7 @@ impl<T: Table> Ledger<T> {
             Event::Checkpoint(note) if self.log_keys.lacks_note() => {
                 self.log_keys.noted(note, self.tree.size());
             }
-            Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => {}
+            Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) | Event::Imported(_) => {}
             Event::TenantSet(_) | Event::KeySet(_) | Event::PolicySet(_) => {
                 if let Outcome::Configured { .. } = outcome {
                     self.configure(event);
@@ -79,7 +98,7 @@ impl<T: Table> Ledger<T> {
         if let Some(hash) = leaf_hash {
             self.tree.append(hash);
         }
-        self.chain.add(outcome, leaf_hash.as_ref());
+        self.chain.add(outcome, leaf_hash.as_ref(), elsewhere);
         self.open += 1;
         Applied { leaf, leaf_hash }
     }
@@ -116,7 +135,7 @@ impl<T: Table> Ledger<T> {
             assert!(matches!(judged, Judged::Sound(_)), "I1: only a sound submission reaches the index");
             let Judged::Sound(sound) = judged else { unreachable!("asserted just now") };
             verdict = (sound.verdict.accepted, sound.verdict.escalated);
-            assert_eq!(*row, self.table.rows(), "I2: decided as first in another state");
+            assert_eq!(*row, self.own_rows(), "I2: decided as first in another state");
             self.push(&self.first(lsn, nth, sound));
         }
         let body = envelope.body.len();
@@ -136,7 +155,8 @@ impl<T: Table> Ledger<T> {
             | Event::Checkpoint(_)
             | Event::Anchored(_)
             | Event::Witnessed(_)
-            | Event::LogKeySet(_) => {
+            | Event::LogKeySet(_)
+            | Event::Imported(_) => {
                 unreachable!("only settings are configured")
             }
         }
@@ -159,6 +179,11 @@ impl<T: Table> Ledger<T> {
 
     fn push(&mut self, first: &First) {
         self.content.add(&first.encode());
+        self.push_row(first);
+    }
+
+    /// A row of our log or another region's goes into the table.
+    pub(super) fn push_row(&mut self, first: &First) {
         if self.failed.is_some() {
             return;
         }
@@ -188,7 +213,8 @@ impl<T: Table> Ledger<T> {
     pub(super) fn first_live_row(&self, margin_ms: u64) -> Result<u64, TableError> {
         let longest_ms = self.rules.ttl_max_ms().saturating_add(margin_ms);
         let Some(dead_ms) = self.now_ms.checked_sub(longest_ms) else { return Ok(0) };
-        let (mut low, mut high) = (0, self.table.rows());
+        // From the first row of another region on, rows are in no order of time.
+        let (mut low, mut high) = (0, self.ordered_rows());
         while low < high {
             let middle = low + (high - low) / 2;
             if self.table.row(middle)?.time_ms <= dead_ms { low = middle + 1 } else { high = middle }
@@ -203,6 +229,7 @@ impl<T: Table> Ledger<T> {
         event: &Event,
         judged: Option<&Judged>,
         outcome: &Outcome,
+        elsewhere: Option<&str>,
     ) -> Option<Vec<u8>> {
         let what = match (event, outcome) {
             (_, Outcome::Noted | Outcome::Duplicate { .. }) => return None,
@@ -216,6 +243,7 @@ impl<T: Table> Ledger<T> {
                     tenant: envelope.tenant,
                     pcs_id: sound.id,
                     commitment: sound.commitment,
+                    first_region: elsewhere.map(Into::into),
                     first_seq: first.seq,
                     fields: *fields,
                     form: sound.signed.form,
@@ -251,11 +279,16 @@ impl<T: Table> Ledger<T> {
                 | Event::Attested(_)
                 | Event::Checkpoint(_)
                 | Event::Anchored(_)
-                | Event::Witnessed(_),
+                | Event::Witnessed(_)
+                | Event::Imported(_),
                 Outcome::Configured { .. },
             )
             | (
-                Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_),
+                Event::Attested(_)
+                | Event::Checkpoint(_)
+                | Event::Anchored(_)
+                | Event::Witnessed(_)
+                | Event::Imported(_),
                 Outcome::First { .. } | Outcome::Conflict { .. },
             ) => {
                 unreachable!("an outcome belongs to its kind of event")

@@ -19,6 +19,7 @@ mod fold;
 mod logkeys;
 mod outcome;
 mod recent;
+mod regions;
 mod rules;
 mod snapshot;
 mod table;
@@ -27,6 +28,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -34,10 +36,11 @@ use attest::Attestations;
 use logkeys::LogKeyChanges;
 use outcome::Chain;
 use recent::Recent;
+use regions::Origins;
 use rules::Rules;
 use tenants::Tenants;
 
-use crate::event::{Attested, Event};
+use crate::event::{Attested, Event, Position};
 use crate::ids::TenantId;
 use crate::limits::{RECENT_KEYS_MAX, REGION_MAX};
 use crate::log::{Digest, Lsn};
@@ -49,6 +52,7 @@ pub use attest::Divergence;
 pub use fold::Applied;
 pub use logkeys::KeyChange;
 pub use outcome::{Outcome, RefusedReason};
+pub use regions::{Clash, NotYet, Origin, Quarantine};
 pub use rules::Rule;
 pub use snapshot::{SnapshotError, inspect};
 pub use table::{Content, First, MemTable, Table, TableError, tag_of};
@@ -79,6 +83,10 @@ pub struct Ledger<T> {
     tally: Tally,
     chain: Chain,
     attestations: Attestations,
+    /// How far we know the logs of other regions.
+    seen: BTreeMap<String, Position>,
+    /// What follows from them.
+    origins: Origins,
     /// The first error of the table. Everything is refused from then on.
     failed: Option<TableError>,
 }
@@ -119,6 +127,8 @@ impl<T: Table> Ledger<T> {
             tally: Tally::default(),
             chain: Chain::resume(Digest::ZERO),
             attestations: Attestations::default(),
+            seen: BTreeMap::new(),
+            origins: Origins::default(),
             failed: None,
         };
         let (outcomes, digest) = (ledger.outcomes_digest(), ledger.digest());
@@ -153,6 +163,19 @@ impl<T: Table> Ledger<T> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        self.decide_with(event, judged, |key, now_ms| match self.origins.is_empty() {
+            true => self.live(key, now_ms),
+            false => self.winner(key, now_ms, None),
+        })
+    }
+
+    /// As [`Ledger::decide`]; `find` gives the live first of a key at a log time.
+    fn decide_with(
+        &self,
+        event: &Event,
+        judged: Option<&Judged>,
+        find: impl FnOnce(&[u8; 32], u64) -> Result<Option<First>, TableError>,
+    ) -> Result<Outcome, TableError> {
         let seq = self.tree.size();
         let configured = |checked: Result<(), RefusedReason>| match checked {
             Ok(()) => Outcome::Configured { seq },
@@ -162,7 +185,10 @@ impl<T: Table> Ledger<T> {
             Event::Received(envelope) => {
                 let judged = judged.expect("I1: a submission is judged before it is decided");
                 match fold::refusal(judged) {
-                    Ok(sound) => self.decide_sound(envelope.received_at_ms, sound)?,
+                    Ok(sound) => {
+                        let first = find(&sound.key, self.now_ms.max(envelope.received_at_ms))?;
+                        self.decide_sound(first, sound)
+                    }
                     Err(reason) => Outcome::Refused { seq, reason },
                 }
             }
@@ -170,20 +196,22 @@ impl<T: Table> Ledger<T> {
             Event::KeySet(key) => configured(self.tenants.check_key(key, self.now_ms.max(key.at_ms))),
             Event::PolicySet(set) => configured(self.rules.check(&set.policy)),
             Event::LogKeySet(set) => configured(self.log_keys.check(set)),
-            Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => {
-                Outcome::Noted
-            }
+            Event::Attested(_)
+            | Event::Checkpoint(_)
+            | Event::Anchored(_)
+            | Event::Witnessed(_)
+            | Event::Imported(_) => Outcome::Noted,
         })
     }
 
-    fn decide_sound(&self, at_ms: u64, sound: &Sound) -> Result<Outcome, TableError> {
+    fn decide_sound(&self, first: Option<First>, sound: &Sound) -> Outcome {
         let seq = self.tree.size();
-        let Some(first) = self.live(&sound.key, self.now_ms.max(at_ms))? else {
-            return Ok(Outcome::First { seq, row: self.table.rows() });
+        let Some(first) = first else {
+            return Outcome::First { seq, row: self.own_rows() };
         };
         assert_eq!(first.key, sound.key, "I7: a first is of the same tenant and id");
         let fields = first.fingerprint().differs(&sound.fingerprint);
-        Ok(if fields == 0 { Outcome::Duplicate { first } } else { Outcome::Conflict { first, seq, fields } })
+        if fields == 0 { Outcome::Duplicate { first } } else { Outcome::Conflict { first, seq, fields } }
     }
 
     /// The newest row under a key, unless it has expired.
@@ -325,7 +353,11 @@ impl<T: Table> Ledger<T> {
     /// # Errors
     /// [`TableError`] if the index cannot answer.
     pub fn lineage(&self, tenant: &TenantId, id: &PcsId) -> Result<Option<Lineage<'_>>, TableError> {
-        let first = self.newest(&First::key_of(tenant, &id.0))?;
+        let key = First::key_of(tenant, &id.0);
+        let first = match self.origins.is_empty() {
+            true => self.newest(&key)?,
+            false => self.newest_own(&key)?,
+        };
         Ok(first.and_then(|first| Some(Lineage { rule: self.rules.get(first.policy)?, first })))
     }
 
@@ -349,8 +381,18 @@ impl<T: Table> Ledger<T> {
     #[must_use]
     pub fn projections(&self) -> Vec<(&'static str, Digest)> {
         assert!(self.open == 0 && !self.chain.is_open(), "I3: digests are taken between records");
+        let [tenants, policies, index, tree, tallies] = self.counted();
+        let mut all = Vec::with_capacity(7);
+        all.extend([tenants, policies, ("outcomes", self.chain.link()), index, tree, tallies]);
+        // A log that has the keys it began with has the digest that it always had.
+        all.extend(self.log_keys.digest().map(|digest| ("log keys", digest)));
+        all
+    }
+
+    /// The projections that do not depend on how records were cut. Tallies must be up to date.
+    fn counted(&self) -> [(&'static str, Digest); 5] {
         let mut bytes = Vec::with_capacity(8 + 32 * 64);
-        bytes.extend_from_slice(&self.table.rows().to_le_bytes());
+        bytes.extend_from_slice(&self.own_rows().to_le_bytes());
         bytes.extend_from_slice(&self.content.digest().0);
         let index = blake3::hash(&bytes);
         bytes.clear();
@@ -361,18 +403,13 @@ impl<T: Table> Ledger<T> {
         bytes.extend_from_slice(&self.tenants.tallies_digest().0);
         self.tally.encode(&mut bytes);
         let tallies = blake3::hash(&bytes);
-        let mut all = Vec::with_capacity(7);
-        all.extend([
+        [
             ("tenants", self.tenants.settings_digest()),
             ("policies", self.rules.digest()),
-            ("outcomes", self.chain.link()),
             ("index", Digest(*index.as_bytes())),
             ("tree", Digest(*tree.as_bytes())),
             ("tallies", Digest(*tallies.as_bytes())),
-        ]);
-        // A log that has the keys it began with has the digest that it always had.
-        all.extend(self.log_keys.digest().map(|digest| ("log keys", digest)));
-        all
+        ]
     }
 
     /// One value over all projections, log time and place: what replicas, regions and auditors compare.
@@ -390,6 +427,8 @@ impl<T: Table> Ledger<T> {
         for (_, digest) in self.projections() {
             hasher.update(&digest.0);
         }
+        // Nothing is added where there is one region.
+        self.hash_seen(&mut hasher);
         Digest(*hasher.finalize().as_bytes())
     }
 

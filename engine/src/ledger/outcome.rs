@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::table::First;
+use crate::codec::put8;
 use crate::log::{Digest, Lsn};
 
 /// What became of an event.
@@ -118,8 +119,37 @@ impl Outcome {
         }
     }
 
-    /// The bytes the chain hashes: everything that was decided, in pinned tags.
-    fn encode(&self, out: &mut Vec<u8>) {
+    /// The first one it speaks of, if that came before.
+    #[must_use]
+    pub fn earlier(&self) -> Option<&First> {
+        match self {
+            Outcome::Duplicate { first } | Outcome::Conflict { first, .. } => Some(first),
+            Outcome::First { .. } | Outcome::Refused { .. } | Outcome::Configured { .. } | Outcome::Noted => {
+                None
+            }
+        }
+    }
+
+    /// The bytes the chain hashes: everything that was decided, in pinned tags. `region` is where the first one stands, if
+    /// that is another region: its leaf there names it, in every region alike.
+    fn encode(&self, region: Option<&str>, out: &mut Vec<u8>) {
+        match (self, region) {
+            (Outcome::Duplicate { first }, Some(region)) => {
+                out.push(7);
+                put8(out, region.as_bytes());
+                out.extend_from_slice(&first.seq.to_le_bytes());
+                return;
+            }
+            (Outcome::Conflict { first, seq, fields }, Some(region)) => {
+                out.push(8);
+                put8(out, region.as_bytes());
+                out.extend_from_slice(&first.seq.to_le_bytes());
+                out.extend_from_slice(&seq.to_le_bytes());
+                out.extend_from_slice(&fields.to_le_bytes());
+                return;
+            }
+            _ => {}
+        }
         match self {
             Outcome::First { seq, row } => {
                 out.push(1);
@@ -178,8 +208,8 @@ impl Chain {
         !self.open.is_empty()
     }
 
-    pub(super) fn add(&mut self, outcome: &Outcome, leaf: Option<&Digest>) {
-        outcome.encode(&mut self.open);
+    pub(super) fn add(&mut self, outcome: &Outcome, leaf: Option<&Digest>, region: Option<&str>) {
+        outcome.encode(region, &mut self.open);
         if let Some(leaf) = leaf {
             self.open.extend_from_slice(&leaf.0);
         }
@@ -229,7 +259,7 @@ mod tests {
         let link = |records: &[&[usize]]| {
             let mut chain = Chain::resume(Digest::ZERO);
             for (lsn, record) in records.iter().enumerate() {
-                record.iter().for_each(|&i| chain.add(&outcomes[i], None));
+                record.iter().for_each(|&i| chain.add(&outcomes[i], None, None));
                 chain.close(Lsn(lsn as u64 + 1));
             }
             chain.link()

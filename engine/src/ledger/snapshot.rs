@@ -5,10 +5,14 @@
 //! rows u64, content 32, hash of the last row 32, tree size u64, edge hashes 32 each,
 //! chain 32, tally 80, policies, tenants, attestations, ledger digest 32, BLAKE3 of everything before 32
 //! ```
-//! Version 2 is that of a log which has gone over to other keys: their changes stand before the ledger digest.
+//! The version is 1; one more of a log that changed its keys: the changes stand after the attestations; two more of a ledger
+//! that knows other regions: what it knows of them stands behind those, and rows are then those of all regions.
+//!
 //! The rows themselves are the table's. Two digests must hold: that of the bytes, and the ledger's own,
 //! recomputed from what was read.
 
+use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -16,17 +20,26 @@ use super::attest::Attestations;
 use super::logkeys::LogKeyChanges;
 use super::outcome::Chain;
 use super::recent::Recent;
+use super::regions::Origins;
 use super::rules::Rules;
 use super::tally::Tally;
 use super::tenants::Tenants;
 use super::{Content, Ledger, Table, TableError};
 use crate::codec::{DecodeError, Reader, put8};
+use crate::event::Position;
 use crate::limits::{RECENT_KEYS_MAX, REGION_MAX};
 use crate::log::{Digest, Lsn};
 use crate::tree::Tree;
 
 const VERSION: u8 = 1;
-const VERSION_WITH_LOG_KEYS: u8 = 2;
+
+/// Added for a log that changed its keys.
+const WITH_LOG_KEYS: u8 = 1;
+
+/// Added for a ledger that knows other regions.
+const WITH_REGIONS: u8 = 2;
+
+const VERSION_MAX: u8 = VERSION + WITH_LOG_KEYS + WITH_REGIONS;
 
 /// Why a ledger could not be restored. Replay the log instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +84,7 @@ impl From<TableError> for SnapshotError {
 
 /// What a snapshot says without its table.
 struct Parts {
-    region: alloc::string::String,
+    region: String,
     applied: Lsn,
     now_ms: u64,
     rules_version: u64,
@@ -85,6 +98,8 @@ struct Parts {
     tenants: Tenants,
     attestations: Attestations,
     log_keys: LogKeyChanges,
+    seen: BTreeMap<String, Position>,
+    origins: Origins,
     digest: Digest,
 }
 
@@ -92,7 +107,7 @@ impl Parts {
     fn read(bytes: &[u8]) -> Result<Parts, SnapshotError> {
         match bytes.first() {
             None => return Err(DecodeError::Short("version").into()),
-            Some(&(VERSION | VERSION_WITH_LOG_KEYS)) => {}
+            Some(&(VERSION..=VERSION_MAX)) => {}
             Some(&version) => return Err(SnapshotError::Version(version)),
         }
         let (body, sum) = bytes.split_last_chunk::<32>().ok_or(DecodeError::Short("digest"))?;
@@ -121,10 +136,18 @@ impl Parts {
         let rules = Rules::read(&mut reader)?;
         let tenants = Tenants::read(&mut reader)?;
         let attestations = Attestations::read(&mut reader)?;
-        let log_keys = match bytes[0] {
-            VERSION_WITH_LOG_KEYS => LogKeyChanges::read(&mut reader)?,
-            _ => LogKeyChanges::default(),
+        let more = bytes[0] - VERSION;
+        let log_keys = match more & WITH_LOG_KEYS {
+            0 => LogKeyChanges::default(),
+            _ => LogKeyChanges::read(&mut reader)?,
         };
+        let (seen, origins) = match more & WITH_REGIONS {
+            0 => Default::default(),
+            _ => super::regions::read(&mut reader)?,
+        };
+        if !origins.fit(rows) {
+            return Err(DecodeError::OutOfBounds("rows of regions").into());
+        }
         let digest = Digest(reader.array("ledger digest")?);
         reader.end()?;
         let region = region.into();
@@ -143,6 +166,8 @@ impl Parts {
             tenants,
             attestations,
             log_keys,
+            seen,
+            origins,
             digest,
         })
     }
@@ -170,8 +195,9 @@ impl<T: Table> Ledger<T> {
         }
         let digest = self.digest();
         let mut out = Vec::with_capacity(64 << 10);
-        let rotated = !self.log_keys.all().is_empty();
-        out.push(if rotated { VERSION_WITH_LOG_KEYS } else { VERSION });
+        let (rotated, known) = (!self.log_keys.all().is_empty(), !self.seen.is_empty());
+        let rotated_bit = if rotated { WITH_LOG_KEYS } else { 0 };
+        out.push(VERSION + rotated_bit + if known { WITH_REGIONS } else { 0 });
         put8(&mut out, self.region.as_bytes());
         for number in [self.applied.0, self.now_ms, self.rules_version, self.table.rows()] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -187,6 +213,9 @@ impl<T: Table> Ledger<T> {
         self.attestations.encode(&mut out);
         if rotated {
             self.log_keys.encode(&mut out);
+        }
+        if known {
+            super::regions::encode(&self.seen, &self.origins, &mut out)?;
         }
         out.extend_from_slice(&digest.0);
         let sum = blake3::hash(&out);
@@ -220,6 +249,8 @@ impl<T: Table> Ledger<T> {
             chain: parts.chain,
             attestations: parts.attestations,
             log_keys: parts.log_keys,
+            seen: parts.seen,
+            origins: parts.origins,
             failed: None,
         };
         if ledger.last_row()? != parts.last_row {
@@ -229,7 +260,7 @@ impl<T: Table> Ledger<T> {
             return Err(SnapshotError::Digest);
         }
         // What expired after the snapshot was taken has not expired yet when the log goes on from there.
-        if ledger.table.expired() > ledger.first_live_row(0)? {
+        if ledger.table.expired() > 0 && ledger.table.expired() > ledger.first_live_row(0)? {
             let number = ledger.table.expired();
             return Err(TableError::Damaged { part: "key of row", number }.into());
         }
@@ -244,8 +275,16 @@ impl<T: Table> Ledger<T> {
     /// [`TableError`] if the rows cannot be read or are not those of the log.
     pub fn check_rows(&self) -> Result<(), TableError> {
         let mut content = Content::default();
-        self.table.each(0, &mut |_, first| content.add(&first.encode()))?;
-        if content == self.content {
+        let mut others = alloc::vec![Content::default(); self.origins.count()];
+        let mut stranger = false;
+        self.table.each(0, &mut |_, first| match usize::from(first.origin()).checked_sub(1) {
+            None => content.add(&first.encode()),
+            Some(at) => match others.get_mut(at) {
+                Some(other) => other.add(&first.of_origin(0).encode()),
+                None => stranger = true,
+            },
+        })?;
+        if content == self.content && !stranger && self.origins.have_rows(&others) {
             Ok(())
         } else {
             Err(TableError::Damaged { part: "sum of rows", number: self.table.rows() })

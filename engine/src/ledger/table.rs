@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::codec::{DecodeError, Reader};
 use crate::ids::TenantId;
-use crate::limits::RECORD_EVENTS_MAX;
+use crate::limits::{ORIGINS_MAX, RECORD_EVENTS_MAX};
 use crate::log::{Digest, Lsn};
 use crate::summary::Fingerprint;
 
@@ -34,7 +34,7 @@ pub struct First {
     pub policy: u16,
     /// Why it was accepted or not: the code of the verdict's reason.
     pub code: u8,
-    /// Bit 0: accepted. Bit 1: escalated.
+    /// Bit 0: accepted. Bit 1: escalated. The other six: the number of the region it came from, see [`First::origin`].
     pub flags: u8,
 }
 
@@ -110,7 +110,7 @@ impl First {
         let policy = reader.u16("policy")?;
         let code = reader.u8("code")?;
         let flags = reader.u8("flags")?;
-        if nth as usize >= RECORD_EVENTS_MAX || flags > 3 || lsn == Lsn::ZERO {
+        if nth as usize >= RECORD_EVENTS_MAX || flags >> 2 > ORIGINS_MAX || lsn == Lsn::ZERO {
             return Err(DecodeError::OutOfBounds("row"));
         }
         reader.end()?;
@@ -127,6 +127,20 @@ impl First {
     #[must_use]
     pub fn escalated(&self) -> bool {
         self.flags & 2 != 0
+    }
+
+    /// The region in whose log it stands, as this ledger counts them: 0 is its own, then the others in the order in which
+    /// their logs first came. Place, leaf and policy are those of that log.
+    #[must_use]
+    pub fn origin(&self) -> u8 {
+        self.flags >> 2
+    }
+
+    /// The same row of another region.
+    #[must_use]
+    pub(super) fn of_origin(mut self, origin: u8) -> First {
+        self.flags = self.flags & 3 | origin << 2;
+        self
     }
 }
 
@@ -399,7 +413,7 @@ mod tests {
             assert_eq!(First::decode(&row(n).encode()), Ok(row(n)));
         }
         let mut bytes = row(5).encode();
-        bytes[103] = 4;
+        bytes[103] = 0xff;
         assert!(First::decode(&bytes).is_err());
         assert!(First::decode(&[0; First::SIZE]).is_err());
     }

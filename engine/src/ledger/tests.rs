@@ -280,7 +280,8 @@ proptest! {
  | Event::Checkpoint(_)
  | Event::Anchored(_)
  | Event::Witnessed(_)
- | Event::LogKeySet(_) => false,
+             | Event::LogKeySet(_)
+             | Event::Imported(_) => false,
         };
         // What happened, without where it stands in the log.
         let gist = |outcome: &Outcome| match outcome {

@@ -142,6 +142,13 @@ impl Anchors {
         self.lock().state.seen(origin).cloned()
     }
 
+    /// Leaves under the newest checkpoint of ours that a key of this name cosigned, and when that was logged, milliseconds.
+    pub fn cosigned_by(&self, name: &str) -> Option<(u64, u64)> {
+        let inner = self.lock();
+        let done = inner.state.done(engine::event::AnchorKind::Cosignature, name)?;
+        Some((done.size, done.at_ms))
+    }
+
     /// Which targets attest a checkpoint now, and why; without goals all of them do.
     fn plan(&self, inner: &Inner, now_ms: u64) -> plan::Plan {
         let Some(goals) = &self.goals else { return plan::Plan::default() };

@@ -105,6 +105,10 @@ pub fn load_from(
     if config.cluster_listen.is_none() && !config.cluster_join.is_empty() {
         return Err(ConfigError::Together("cluster.join needs cluster.listen".into()));
     }
+    if config.regions_place.is_none() && !config.regions_peers.is_empty() {
+        let both = "regions.peers needs regions.place: what is held of them is said there";
+        return Err(ConfigError::Together(both.into()));
+    }
     reconcile(&mut config, tables, &mut warnings)?;
     Ok(Loaded { config, warnings, values })
 }
@@ -287,6 +291,8 @@ fn blank() -> Config {
         anchor_targets: None,
         anchor_ca: PathBuf::new(),
         anchor_tries: 0,
+        regions_place: None,
+        regions_peers: Vec::new(),
         metrics_user: None,
         metrics_pass: None,
         metrics_tenants: 0,

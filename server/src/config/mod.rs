@@ -64,6 +64,17 @@ pub enum ConfigError {
     },
 }
 
+/// Another region, as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerRegion {
+    /// Its name.
+    pub region: String,
+    /// Where its shipments lie.
+    pub place: PathBuf,
+    /// A copy of its `keys/region.vkey`.
+    pub vkeys: PathBuf,
+}
+
 /// Which disk implementation writes the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskChoice {
@@ -166,6 +177,8 @@ pub struct Config {
     pub anchor_targets: Option<PathBuf>,
     pub anchor_ca: PathBuf,
     pub anchor_tries: u32,
+    pub regions_place: Option<PathBuf>,
+    pub regions_peers: Vec<PeerRegion>,
     pub metrics_user: Option<String>,
     pub metrics_pass: Option<Secret>,
     pub metrics_tenants: usize,

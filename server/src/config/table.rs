@@ -1,6 +1,6 @@
 //! The table of settings. Help text, flags, environment names, `--print-config` and the tests read it.
 
-use super::{Alg, Config, DiskChoice, HmacMode, LogFormat, Secret};
+use super::{Alg, Config, DiskChoice, HmacMode, LogFormat, PeerRegion, Secret};
 use base64::Engine as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -100,6 +100,8 @@ pub static SETTINGS: &[Setting] = settings! {
     "anchor.targets_file" ["FLK_ANCHOR_TARGETS_FILE"] = "", "path", "time-stamp authorities, calendars and places for copies of checkpoints, TOML (docs/AUDIT.md)", |c, v| c.anchor_targets = path(v);
     "anchor.ca_file" ["FLK_ANCHOR_CA_FILE"] = "/etc/ssl/certs/ca-certificates.crt", "path", "authorities that witnesses and others with https addresses are held to, PEM; read only if there is one", |c, v| c.anchor_ca = PathBuf::from(v);
     "anchor.tries" ["FLK_ANCHOR_TRIES"] = "8", "tries", "failed tries in a row before a target's task counts as given up (flk audit dlq); newer checkpoints are tried all the same", |c, v| c.anchor_tries = within(v, 1, 1000)?;
+    "regions.place" ["FLK_REGIONS_PLACE"] = "", "path", "directory that other regions can read, where this one's log is shipped to; not set means that nothing is shipped", |c, v| c.regions_place = path(v);
+    "regions.peers" ["FLK_REGIONS_PEERS"] = "", "list of 'name place vkey_file', comma separated", "other regions whose logs are taken in: where their shipments lie, and a copy of their keys/region.vkey", |c, v| c.regions_peers = regions(v)?;
     "metrics.user" ["FLK_METRICS_USER", "METRICS_USER"] = "", "text", "basic auth on /metrics when not empty", |c, v| c.metrics_user = Some(v.to_owned()).filter(|v| !v.is_empty());
     "metrics.pass" ["FLK_METRICS_PASS", "METRICS_PASS"] = "", "secret text", "the password of metrics.user", |c, v| c.metrics_pass = secret(v);
     "metrics.tenants" ["FLK_METRICS_TENANTS"] = "64", "tenants", "tenants with a label value of their own; later ones share 'other', so that series stay bounded", |c, v| c.metrics_tenants = within(v, 0, 10_000)?;
@@ -158,6 +160,24 @@ fn seeds(v: &str) -> Result<Vec<(u64, String)>, String> {
         Ok((node, address.trim().to_owned()))
     };
     v.split(',').filter(|part| !part.trim().is_empty()).map(|part| one(part).map_err(str::to_owned)).collect()
+}
+
+/// `eu /mnt/eu /etc/flk/eu.vkey,us /mnt/us /etc/flk/us.vkey`.
+fn regions(v: &str) -> Result<Vec<PeerRegion>, String> {
+    let one = |part: &str| {
+        let words: Vec<&str> = part.split_whitespace().collect();
+        let [region, place, vkeys] = words.as_slice() else {
+            return Err(format!("'{}' is not: name place vkey_file", part.trim()));
+        };
+        let region = name(region).map_err(|why| format!("region {region}: {why}"))?;
+        Ok(PeerRegion { region, place: PathBuf::from(place), vkeys: PathBuf::from(vkeys) })
+    };
+    let all: Vec<PeerRegion> =
+        v.split(',').filter(|part| !part.trim().is_empty()).map(one).collect::<Result<_, String>>()?;
+    match all.len() > usize::from(engine::limits::ORIGINS_MAX) {
+        true => Err(format!("at most {} other regions", engine::limits::ORIGINS_MAX)),
+        false => Ok(all),
+    }
 }
 
 fn path(v: &str) -> Option<PathBuf> {

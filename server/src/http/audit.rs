@@ -43,7 +43,14 @@ async fn look_up(
     let core = node.fold.core();
     match core.ledger.lineage(&tenant.id, &id) {
         Ok(Some(lineage)) => Ok((tenant, id, lineage.first)),
-        Ok(None) => Err(Refusal::NotFound.into()),
+        Ok(None) => match core.ledger.first_of(&First::key_of(&tenant.id, &id.0)) {
+            Ok(Some(first)) => {
+                let region = core.ledger.region_of(&first).unwrap_or_default();
+                let detail = format!("its first submission stands in the log of region {region}");
+                Err(Problem::from(Refusal::NotFound).detail(detail))
+            }
+            _ => Err(Refusal::NotFound.into()),
+        },
         Err(error) => {
             tracing::error!(%error, "the index cannot answer");
             Err(Refusal::Internal.into())
@@ -51,8 +58,20 @@ async fn look_up(
     }
 }
 
+/// The first that counts over all regions, or, if its time is up, the last that counted here.
+async fn first_of(node: &Node, headers: &HeaderMap, id: &str) -> Result<First, Problem> {
+    elsewhere::fresh(node).await?;
+    let tenant = node.door.identify(headers.get(TENANT).map(|value| value.as_bytes()))?;
+    let found = PcsId::from_hex(id)
+        .and_then(|id| node.fold.core().ledger.first_of(&First::key_of(&tenant.id, &id.0)).ok().flatten());
+    match found {
+        Some(first) => Ok(first),
+        None => look_up(node, headers, id).await.map(|(_, _, first)| first),
+    }
+}
+
 pub(super) async fn summary(node: &Node, headers: &HeaderMap, id: &str) -> Result<Reply, Problem> {
-    let (_, _, first) = look_up(node, headers, id).await?;
+    let first = first_of(node, headers, id).await?;
     let (_, body) = node.first_answer(&first).await.map_err(|problem| *problem)?;
     Ok(Reply::new(200, JSON, body))
 }

@@ -218,5 +218,6 @@ fn group_of(node: &Node) -> Value {
         "last": log.last.0,
         "committed": log.committed.0,
         "members": members,
+        "regions": node.regions.as_ref().map(|regions| regions.show(node)),
     })
 }

@@ -254,6 +254,10 @@ fn show_event(event: &Event) -> Value {
         Event::LogKeySet(set) => json!({
             "event": "LogKeySet", "at_ms": set.at_ms, "both_until_ms": set.both_until_ms, "keys": set.keys.as_str(),
         }),
+        Event::Imported(imported) => json!({
+            "event": "Imported", "origin": imported.origin.as_str(), "from": imported.from.lsn.0,
+            "items": imported.items.len(),
+        }),
     };
     out["sha256"] = json!(Digest(Sha256::digest(&bytes).into()).to_string());
     out

@@ -52,6 +52,9 @@ pub(super) fn metrics(node: &Node, headers: &HeaderMap, query: Option<&str>) -> 
     let mut page = node.metrics.page(&sampled, originals);
     let newest = node.fold.projector.tiles().published().map_or(0, |published| published.size);
     page.push_str(&node.anchors.page(newest, node.clock.wall_ms()));
+    if let Some(regions) = &node.regions {
+        page.push_str(&regions.page(node));
+    }
     Ok(Reply::new(200, "text/plain; version=0.0.4; charset=utf-8", page))
 }
 

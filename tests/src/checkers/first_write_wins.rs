@@ -49,7 +49,11 @@ fn rule(sight: &Sight) -> BTreeMap<Place, Answer> {
             Event::KeySet(key) => key.at_ms,
             Event::PolicySet(set) => set.at_ms,
             Event::LogKeySet(set) => set.at_ms,
-            Event::Attested(_) | Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) => 0,
+            Event::Attested(_)
+            | Event::Checkpoint(_)
+            | Event::Anchored(_)
+            | Event::Witnessed(_)
+            | Event::Imported(_) => 0,
         });
         let Event::Received(envelope) = event else { continue };
         let Some(sent) = known(envelope.tenant, &envelope.body).filter(|sent| sent.flaw == Flaw::None) else {

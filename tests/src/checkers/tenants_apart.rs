@@ -43,7 +43,8 @@ fn concerns(event: &Event, tenant: &TenantId) -> bool {
         | Event::Checkpoint(_)
         | Event::Anchored(_)
         | Event::Witnessed(_)
-        | Event::LogKeySet(_) => false,
+        | Event::LogKeySet(_)
+        | Event::Imported(_) => false,
     }
 }
 

@@ -1,8 +1,8 @@
 //! The log's own vocabulary: whoever can write a disk can hand us any of these bytes.
 
 use engine::event::{
-    AnchorKind, Anchored, Attested, Envelope, Event, KeyKind, KeySpec, LogKeySet, Payload, PolicySet, Record,
-    Tenant, Witnessed,
+    AnchorKind, Anchored, Attested, Envelope, Event, Imported, Item, KeyKind, KeySpec, LogKeySet, Payload,
+    PolicySet, Position, Record, Tenant, Witnessed,
 };
 use engine::ids::{KeyId, TenantId};
 use engine::log::{Digest, Lsn};
@@ -99,6 +99,15 @@ fn samples() -> Vec<Event> {
             follows: "localhost/pcs/default+1f0c9a2b+AR\n".to_owned(),
             keys: "localhost/pcs/default+2f0c9a2b+AR\n".to_owned(),
             sealed: vec![4; 72],
+        }),
+        Event::Imported(Imported {
+            origin: "eu".to_owned(),
+            from: Position::FIRST,
+            items: vec![
+                Item::Event { signature: 33, event: Event::Checkpoint(b"localhost/pcs/eu\n0\n\n".to_vec()) },
+                Item::Seen { origin: "us".to_owned(), from: Position::FIRST, to: Position::of(Lsn(9)) },
+                Item::End,
+            ],
         }),
     ]
 }

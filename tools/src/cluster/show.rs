@@ -98,6 +98,7 @@ pub fn status(document: &Value) -> Report {
             report.check(name, State::Ok, format!("lacks {} records", count(&member["lag"])));
         }
     }
+    regions(&mut report, &group["regions"]);
     let spare = (voters.saturating_sub(1) / 2).saturating_sub(away);
     report.verdict = if report.failed() {
         report.exit = Exit::Degraded;
@@ -106,6 +107,37 @@ pub fn status(document: &Value) -> Report {
         format!("whole: {voters} voters, of which {spare} may go at a time")
     };
     report
+}
+
+/// Other regions: how much of ours each is proven to hold, and how much of theirs is here.
+fn regions(report: &mut Report, regions: &Value) {
+    let Some(peers) = regions["peers"].as_array() else { return };
+    if let Some(why) = regions["shipping_waits"].as_str() {
+        report.check("shipping", State::Warn, format!("the log is not shipped to other regions: {why}"));
+    }
+    for peer in peers {
+        let name = format!("region {}", text(&peer["region"]));
+        let unproven_s = peer["unproven_ms"].as_u64().unwrap_or(0) / 1000;
+        let proven = format!(
+            "proven to hold {} of our {} entries{}; {} of its entries are here",
+            count(&peer["proven"]),
+            count(&regions["newest"]),
+            if unproven_s == 0 { String::new() } else { format!(" (behind for {unproven_s} s)") },
+            count(&peer["leaves"]),
+        );
+        if let Some(record) = peer["quarantine"]["record"].as_u64() {
+            let part = text(&peer["quarantine"]["part"]);
+            report.check(
+                name,
+                State::Warn,
+                format!("its log contradicts itself at record {record} ({part}): nothing of it is taken in; {proven}"),
+            );
+        } else if let Some(why) = peer["waits"].as_str() {
+            report.check(name, State::Warn, format!("nothing is taken in: {why}; {proven}"));
+        } else {
+            report.check(name, State::Ok, proven);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use engine::checkpoint::Signed;
+use engine::ledger::{Ledger, Table};
 use engine::log::{Digest, Lsn};
 use serde_json::json;
 
@@ -247,7 +248,34 @@ fn replay(args: &Args, dir: &Path, ui: Ui, planned: &mut Option<Plan>) -> Result
         report.lines.push(format!("{name:<10}{digest}"));
     }
     report.lines.push(format!("{:<10}{digest}  after record {applied}", "ledger"));
+    regions(&mut report, fold.ledger());
     ended(report, Ok(()), args)
+}
+
+/// What the log holds of other regions' logs, if anything, and the one digest over all.
+fn regions<T: Table>(report: &mut Report, ledger: &Ledger<T>) {
+    if ledger.origins().next().is_none() {
+        return;
+    }
+    for origin in ledger.origins() {
+        let held = format!(
+            "{} entries, up to record {}, checkpoint over {}",
+            thousands(origin.leaves()),
+            origin.position().lsn.0 - 1,
+            origin.agreed().map_or(0, |(size, _)| size),
+        );
+        let (state, text) = match origin.quarantine() {
+            None => (State::Ok, held),
+            Some(why) => (
+                State::Fail,
+                format!("its log contradicts itself at record {} ({}): {held}", why.at.lsn, why.part),
+            ),
+        };
+        report.check(format!("region {}", origin.region()), state, text);
+    }
+    let merged = ledger.merged_digest();
+    report.data["merged"] = json!(merged.to_string());
+    report.lines.push(format!("{:<10}{merged}  over all regions", "merged"));
 }
 
 fn compare(report: &mut Report, meet: &Meet, applied: Lsn) {

@@ -1,0 +1,237 @@
+//! Other regions: our log goes to a place they can read, theirs come from such places into our log, and each says of the
+//! other's how far it holds it.
+//!
+//! ```text
+//! our log -> plan -> chunk, then bill -> PLACE/US      (shipper)
+//! PLACE/THEM -> bill, chunk -> checks -> Imported      (receiver)
+//! their checkpoint agrees -> cosignature -> PLACE/US/mirrors/THEM       (receiver)
+//! PLACE/THEM/mirrors/US -> Anchored in our log         (mirrors)
+//! ```
+//! Only the node that leads its group does any of it, beside everything that anybody waits for: a place that hangs delays
+//! nothing but itself. How far the log is shipped is what the place says, and how far another log came is what our ledger
+//! says; so a restart or a change of leader goes on where the last one was.
+//!
+//! - G1 ship-in-order: bills are made in the order of the log and taken in the order of the log; one that is missing or is not
+//!   what it must be holds up everything behind it, and is told.
+
+pub mod bill;
+pub mod chunk;
+mod mirrors;
+pub mod plan;
+mod receiver;
+pub mod remote;
+mod shipper;
+mod show;
+
+use crate::config::Config;
+use crate::fold::Index;
+use crate::keys::{self, KeyError};
+use crate::node::Node;
+use engine::checkpoint::{Cosigner, LogKeys, NoteError, Signer, Verifier, Witness};
+use engine::ledger::Ledger;
+use remote::Remote;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How often places and the log are looked at when nothing happens.
+const TICK: Duration = Duration::from_millis(200);
+/// First and longest pause after a failure.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// Largest file of keys, bytes.
+const KEYS_MAX: u64 = 64 << 10;
+
+/// Why the settings about regions cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum RegionError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("regions.place {path}: {why}")]
+    Place { path: PathBuf, why: String },
+    #[error("regions.peers: region {region}: {why}")]
+    Peer { region: String, why: String },
+    #[error("the mirror's name: {0}")]
+    Name(NoteError),
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+}
+
+/// Another region.
+struct Peer {
+    region: String,
+    remote: Remote,
+    /// Its log's key.
+    key: Verifier,
+    /// The key it cosigns with what it holds of ours.
+    mirror: Witness,
+}
+
+impl Peer {
+    /// The key that must have signed a tree of theirs of `size` leaves: the one we were given, or what their log says has followed it.
+    fn key_at(&self, ledger: &Ledger<Index>, size: u64) -> Verifier {
+        let changes = ledger.origin(&self.region).map_or(&[][..], |origin| origin.log_keys());
+        let mut key = self.key.clone();
+        for change in changes.iter().filter(|change| change.seq < size) {
+            let of = |text: &str| LogKeys::parse_set(text).ok();
+            let follows = of(&change.follows).is_some_and(|set| set.keys().any(|old| *old == key));
+            if let Some(next) = of(&change.keys).filter(|_| follows)
+                && let Some(first) = next.keys().next()
+            {
+                key = first.clone();
+            }
+        }
+        key
+    }
+}
+
+/// What happened with another region since this process began to lead.
+#[derive(Clone, Debug, Default)]
+struct Imports {
+    /// Records taken in.
+    records: u64,
+    /// Ranges that were refused.
+    refused: u64,
+    /// Why nothing comes, if so.
+    why: Option<String>,
+    /// Since when there is something that was not taken in, milliseconds; 0 when there is nothing.
+    behind_ms: u64,
+    /// Since when there is a checkpoint of ours that it has not cosigned, milliseconds; 0 when there is none.
+    unproven_ms: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// The last record that a bill covers, as far as this node knows.
+    shipped: u64,
+    bills: u64,
+    bytes: u64,
+    errors: u64,
+    why: Option<String>,
+    /// Since when there is something to ship, milliseconds; 0 when there is nothing.
+    behind_ms: u64,
+    peers: Vec<Imports>,
+}
+
+/// Everything about other regions that a node has.
+pub struct Regions {
+    own: String,
+    remote: Remote,
+    peers: Vec<Peer>,
+    cosigner: Cosigner,
+    inner: Mutex<Inner>,
+}
+
+impl Regions {
+    /// Reads the settings; `None` if there is one region.
+    ///
+    /// # Errors
+    /// [`RegionError`], naming the setting.
+    pub fn open(config: &Config, founding: &Signer) -> Result<Option<Regions>, RegionError> {
+        let Some(place) = &config.regions_place else { return Ok(None) };
+        let remote = Remote::directory(place, &config.region)
+            .map_err(|why| RegionError::Place { path: place.clone(), why })?;
+        let mut peers: Vec<Peer> = Vec::new();
+        for peer in &config.regions_peers {
+            let wrong = |why: String| RegionError::Peer { region: peer.region.clone(), why };
+            if peer.region == config.region {
+                return Err(wrong("that is this region".into()));
+            }
+            if peers.iter().any(|other| other.region == peer.region) {
+                return Err(wrong("it stands twice".into()));
+            }
+            let (key, mirror) = keys_of(&peer.vkeys, &peer.region).map_err(wrong)?;
+            let remote = Remote::directory(&peer.place, &peer.region)
+                .map_err(|why| wrong(format!("{}: {why}", peer.place.display())))?;
+            peers.push(Peer { region: peer.region.clone(), remote, key, mirror });
+        }
+        let may_create = match (config.cluster_join.is_empty(), config.create_keys) {
+            (false, _) => Err("all nodes of a group cosign with one key: copy it from a member"),
+            (true, false) => Err("keys.create is false"),
+            (true, true) => Ok(()),
+        };
+        let path = config.data_dir.join("keys").join("mirror.key");
+        let seed = keys::load_or_create(&path, may_create)?;
+        let name = format!("{}/mirror/{}", config.origin_host, config.region);
+        let cosigner = Cosigner::new(&name, &seed).map_err(RegionError::Name)?;
+        publish(config, founding, &cosigner)?;
+        let inner = Inner { peers: vec![Imports::default(); peers.len()], ..Inner::default() };
+        let own = config.region.clone();
+        Ok(Some(Regions { own, remote, peers, cosigner, inner: Mutex::new(inner) }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn imports<T>(&self, nth: usize, look: impl FnOnce(&mut Imports) -> T) -> T {
+        look(&mut self.lock().peers[nth])
+    }
+}
+
+/// Writes `keys/region.vkey`: what other regions are given of this one. Of the log's keys it holds those that the log began
+/// with: a region reads the log from its beginning, which tells of all later ones.
+fn publish(config: &Config, founding: &Signer, cosigner: &Cosigner) -> Result<(), RegionError> {
+    let text = format!("{}\n{}\n", founding.vkeys().trim_end(), cosigner.witness().vkey());
+    let path = config.data_dir.join("keys").join("region.vkey");
+    if std::fs::read(&path).ok().as_deref() == Some(text.as_bytes()) {
+        return Ok(());
+    }
+    crate::projections::replace(&path, text.as_bytes()).map_err(|source| RegionError::File { path, source })
+}
+
+/// The log's Ed25519 key and the mirror's, from another region's `keys/region.vkey`.
+fn keys_of(path: &Path, region: &str) -> Result<(Verifier, Witness), String> {
+    let shown = path.display();
+    let size = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len();
+    if size > KEYS_MAX {
+        return Err(format!("{shown} is too large for a file of keys"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+    let lines = || text.lines().filter(|line| !line.trim().is_empty());
+    let mut keys = lines().filter_map(|line| Verifier::parse(line).ok());
+    let key = keys.find(|key| key.algorithm() == "Ed25519");
+    let key = key.ok_or_else(|| format!("{shown} holds no key of a log"))?;
+    if !key.name().ends_with(&format!("/pcs/{region}")) {
+        return Err(format!("{shown} holds the key of {}", key.name()));
+    }
+    let mirror = lines().find_map(|line| Witness::parse(line).ok());
+    let mirror =
+        mirror.ok_or_else(|| format!("{shown} holds no mirror's key: it is not a keys/region.vkey"))?;
+    Ok((key, mirror))
+}
+
+/// Ships, receives and mirrors while this node leads, until the task is dropped.
+pub async fn run(node: Arc<Node>) {
+    let Some(regions) = &node.regions else { return };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(shipper::run(node.clone()));
+    for nth in 0..regions.peers.len() {
+        tasks.spawn(receiver::run(node.clone(), nth));
+        tasks.spawn(mirrors::run(node.clone(), nth));
+    }
+    // None of them ends by itself.
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a task for other regions ended");
+        }
+    }
+}
+
+/// Pauses that double, each shortened by a random part, so that regions that failed together do not come back together.
+struct Backoff(Duration);
+
+impl Backoff {
+    fn new() -> Backoff {
+        Backoff(PAUSES.0)
+    }
+
+    async fn wait(&mut self) {
+        let mut byte = [0];
+        // Without randomness pauses are not spread.
+        let _ = getrandom::fill(&mut byte);
+        tokio::time::sleep(self.0.mul_f64(0.5 + f64::from(byte[0]) / 512.0)).await;
+        self.0 = (self.0 * 2).min(PAUSES.1);
+    }
+}

@@ -1,0 +1,164 @@
+//! The place where a region's shipments lie: a directory that another region can read, through `object_store`.
+//!
+//! ```text
+//! PLACE/REGION/chunks/FROM-DIGEST   ranges of REGION's log
+//! PLACE/REGION/bills/FROM           what it says of them; put last, and never again
+//! PLACE/REGION/mirrors/ORIGIN       the newest checkpoint of ORIGIN that REGION holds durably, cosigned by it
+//! ```
+//! Each region writes below its own name only.
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long one request may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One region's shipments at a place.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    store: Arc<dyn ObjectStore>,
+    region: String,
+}
+
+impl Remote {
+    /// The shipments of `region` in a directory, which must be there.
+    ///
+    /// # Errors
+    /// What is wrong with the directory.
+    pub fn directory(path: &std::path::Path, region: &str) -> Result<Remote, String> {
+        let store = LocalFileSystem::new_with_prefix(path).map_err(|error| plain(&error))?;
+        Ok(Remote { store: Arc::new(store.with_fsync(true)), region: region.to_owned() })
+    }
+
+    fn path(&self, name: &str) -> Path {
+        Path::from(format!("{}/{name}", self.region))
+    }
+
+    /// Puts an object unless there is one of this name; `false` if there is.
+    ///
+    /// # Errors
+    /// Why the place does not take it.
+    pub async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool, String> {
+        let path = self.path(name);
+        let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Create.into());
+        match within(put).await? {
+            Ok(_) => Ok(true),
+            Err(Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(plain(&error)),
+        }
+    }
+
+    /// Puts an object in the place of any other.
+    ///
+    /// # Errors
+    /// Why the place does not take it.
+    pub async fn put(&self, name: &str, bytes: Bytes) -> Result<(), String> {
+        let path = self.path(name);
+        let options = PutOptions::from(PutMode::Overwrite);
+        let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes), options);
+        within(put).await?.map(drop).map_err(|error| plain(&error))
+    }
+
+    /// An object of at most `most` bytes, if it is there.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or that it is larger.
+    pub async fn get(&self, name: &str, most: u64) -> Result<Option<Bytes>, String> {
+        let path = self.path(name);
+        let read = async {
+            let found = self.store.get(&path).await?;
+            if found.meta.size > most {
+                return Ok(Err(format!("{name} has {} bytes", found.meta.size)));
+            }
+            found.bytes().await.map(Ok)
+        };
+        match within(read).await? {
+            Ok(bytes) => bytes.map(Some),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(plain(&error)),
+        }
+    }
+
+    /// The records at which bills begin: the largest of all, the largest that is not above `at`, and the smallest above it.
+    ///
+    /// # Errors
+    /// Why the place cannot be listed.
+    pub async fn bills(&self, at: u64) -> Result<Bills, String> {
+        let prefix = self.path("bills");
+        let list =
+            self.store.list(Some(&prefix)).try_fold(Bills::default(), |mut bills, object| async move {
+                let number = object.location.filename().filter(|name| name.len() == 20);
+                if let Some(from) = number.and_then(|name| name.parse::<u64>().ok()) {
+                    bills.last = bills.last.max(Some(from));
+                    if from <= at {
+                        bills.at_or_before = bills.at_or_before.max(Some(from));
+                    } else if bills.after.is_none_or(|after| from < after) {
+                        bills.after = Some(from);
+                    }
+                }
+                Ok(bills)
+            });
+        match within(list).await? {
+            Err(Error::NotFound { .. }) => Ok(Bills::default()),
+            found => found.map_err(|error| plain(&error)),
+        }
+    }
+}
+
+/// Where bills begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bills {
+    /// The last one.
+    pub last: Option<u64>,
+    /// The last one that does not begin above the record that was asked for.
+    pub at_or_before: Option<u64>,
+    /// The first one above it.
+    pub after: Option<u64>,
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    tokio::time::timeout(PATIENCE, work).await.map_err(|_| format!("no answer within {PATIENCE:?}"))
+}
+
+/// The innermost reason, in one line.
+fn plain(error: &Error) -> String {
+    let mut why = error.to_string();
+    let mut inner = std::error::Error::source(error);
+    while let Some(error) = inner {
+        why = error.to_string();
+        inner = error.source();
+    }
+    why.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_there_stays_and_what_is_not_is_not_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let remote = Remote::directory(dir.path(), "eu").unwrap();
+        assert_eq!(remote.bills(1).await, Ok(Bills::default()));
+        assert_eq!(remote.get("bills/x", 10).await, Ok(None));
+        for from in [1, 5, 9] {
+            let name = super::super::bill::Bill::name(engine::log::Lsn(from));
+            assert_eq!(remote.put_new(&name, Bytes::from_static(b"one")).await, Ok(true));
+            assert_eq!(remote.put_new(&name, Bytes::from_static(b"two")).await, Ok(false));
+            assert_eq!(remote.get(&name, 3).await, Ok(Some(Bytes::from_static(b"one"))));
+            assert!(remote.get(&name, 2).await.is_err());
+        }
+        let bills = Bills { last: Some(9), at_or_before: Some(5), after: Some(9) };
+        assert_eq!(remote.bills(8).await, Ok(bills));
+        remote.put("mirrors/us", Bytes::from_static(b"a")).await.unwrap();
+        remote.put("mirrors/us", Bytes::from_static(b"b")).await.unwrap();
+        assert_eq!(remote.get("mirrors/us", 9).await, Ok(Some(Bytes::from_static(b"b"))));
+        assert!(Remote::directory(&dir.path().join("none"), "eu").is_err());
+    }
+}

@@ -1,0 +1,213 @@
+//! Puts what is agreed where other regions find it.
+//!
+//! G1 ship-in-order: a bill begins at the record after the last one's end. Where that is, the place says: the last bill that
+//! lies there, under our own key. A leader that was cut off may put a range of its own cut beside; the bill, which is put
+//! only if there is none of its name, decides which one counts.
+
+use super::bill::{BILL_MAX, Bill};
+use super::chunk::{self, ITEMS_MAX, TARGET};
+use super::plan::Known;
+use super::{Backoff, Regions, TICK};
+use crate::node::Node;
+use bytes::Bytes;
+use engine::checkpoint::Signed;
+use engine::event::{Event, Item, Record, ship};
+use engine::log::{Digest, Lsn};
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+
+/// What the shipper knows between two steps. It can be made again at any time.
+struct Course {
+    shipped: Lsn,
+    known: Known,
+    /// Up to here there was nothing to say when it was looked at.
+    quiet: Lsn,
+}
+
+pub async fn run(node: Arc<Node>) {
+    let Some(regions) = &node.regions else { return };
+    let mut course: Option<Course> = None;
+    let mut backoff = Backoff::new();
+    loop {
+        if !node.leads() {
+            course = None;
+            regions.lock().behind_ms = 0;
+            tokio::time::sleep(TICK).await;
+            continue;
+        }
+        match step(&node, regions, &mut course).await {
+            Ok(more) => {
+                backoff = Backoff::new();
+                regions.lock().why = None;
+                if !more {
+                    tokio::time::sleep(TICK).await;
+                }
+            }
+            Err(why) => {
+                tracing::warn!(why, "the log is not shipped to other regions; it is tried again");
+                failed(regions, why);
+                course = None;
+                backoff.wait().await;
+            }
+        }
+    }
+}
+
+fn failed(regions: &Regions, why: String) {
+    let mut inner = regions.lock();
+    inner.errors += 1;
+    inner.why = Some(why);
+}
+
+/// Where the place says that we are.
+async fn begin(node: &Node, regions: &Regions) -> Result<Course, String> {
+    let bills = regions.remote.bills(u64::MAX).await?;
+    let mut shipped = Lsn::ZERO;
+    if let Some(from) = bills.last {
+        let bill = read_bill(node, regions, Lsn(from)).await?;
+        let bill = bill.ok_or("the last bill is listed and cannot be read")?;
+        shipped = bill.to;
+    }
+    let applied = node.fold.core().ledger.applied();
+    if shipped > applied {
+        return Err(format!("records up to {shipped} are shipped, and this log ends at {applied}"));
+    }
+    Ok(Course { shipped, known: Known::after(shipped), quiet: shipped })
+}
+
+async fn read_bill(node: &Node, regions: &Regions, from: Lsn) -> Result<Option<Bill>, String> {
+    let name = Bill::name(from);
+    let Some(note) = regions.remote.get(&name, BILL_MAX as u64).await? else { return Ok(None) };
+    let bill = Bill::open(&note, &node.fold.terms.signer.verifier());
+    let bill = bill.map_err(|why| format!("{name} was not put by this log: {why}"))?;
+    if bill.region != regions.own || bill.from != from {
+        return Err(format!("{name} is a bill of {} from {}", bill.region, bill.from));
+    }
+    Ok(Some(bill))
+}
+
+/// Ships one range, if there is one. Whether there may be another.
+async fn step(node: &Arc<Node>, regions: &Regions, course: &mut Option<Course>) -> Result<bool, String> {
+    let course = match course {
+        Some(course) => course,
+        None => course.insert(begin(node, regions).await?),
+    };
+    let applied = node.fold.core().ledger.applied();
+    while course.known.read < applied && !course.known.is_full() {
+        for (lsn, record) in read(node, course.known.read.next(), applied).await? {
+            course.known.look(lsn, &record)?;
+        }
+    }
+    let waits = course.known.substance > course.shipped;
+    {
+        let mut inner = regions.lock();
+        inner.shipped = course.shipped.0;
+        let since = inner.behind_ms;
+        inner.behind_ms = if !waits { 0 } else { if since == 0 { node.clock.wall_ms() } else { since } };
+    }
+    let upto = course.known.upto();
+    if !waits || upto <= course.quiet {
+        return Ok(false);
+    }
+    let (items, to, full) = gather(node, course, upto).await?;
+    let says = items
+        .iter()
+        .any(|item| matches!(item, Item::Event { event, .. } if super::plan::says_something(event)));
+    if !says && !full {
+        course.quiet = upto;
+        return Ok(false);
+    }
+    put(node, regions, course.shipped.next(), to, items).await?;
+    course.shipped = to;
+    course.quiet = course.quiet.max(to);
+    let mut inner = regions.lock();
+    inner.shipped = to.0;
+    inner.behind_ms = if course.known.substance > to { node.clock.wall_ms() } else { 0 };
+    Ok(true)
+}
+
+async fn read(node: &Node, from: Lsn, to: Lsn) -> Result<Vec<(Lsn, Record)>, String> {
+    let records = node.group.read_range(from, to.next()).await.map_err(|error| error.to_string())?;
+    if records.is_empty() {
+        return Err(format!("record {from} is not there"));
+    }
+    let decode = |(lsn, _, bytes): (Lsn, u64, Vec<u8>)| match Record::decode(&bytes) {
+        Ok(record) => Ok((lsn, record)),
+        Err(error) => Err(format!("record {lsn}: {error}")),
+    };
+    records.into_iter().map(decode).collect()
+}
+
+/// The next records as items, up to `upto` or until there are enough.
+async fn gather(node: &Node, course: &mut Course, upto: Lsn) -> Result<(Vec<Item>, Lsn, bool), String> {
+    let (mut items, mut at, mut bytes) = (Vec::new(), course.shipped, 0);
+    while at < upto {
+        for (lsn, record) in read(node, at.next(), upto).await? {
+            if lsn > upto {
+                break;
+            }
+            let more = ship(record, &mut course.known.take());
+            for item in &more {
+                bytes += match item {
+                    Item::Event { event, .. } => 8 + raft::weight(event),
+                    Item::Seen { .. } => 192,
+                    Item::End => 1,
+                };
+            }
+            items.extend(more);
+            at = lsn;
+            if bytes >= TARGET || items.len() >= ITEMS_MAX / 2 {
+                return Ok((items, at, true));
+            }
+        }
+    }
+    Ok((items, at, false))
+}
+
+async fn put(
+    node: &Arc<Node>,
+    regions: &Regions,
+    from: Lsn,
+    to: Lsn,
+    items: Vec<Item>,
+) -> Result<(), String> {
+    let head = items.iter().rev().find_map(|item| match item {
+        Item::Event { event: Event::Checkpoint(note), .. } => {
+            Signed::parse(note).ok().map(|signed| (signed.checkpoint.size, signed.checkpoint.root))
+        }
+        _ => None,
+    });
+    let packed = tokio::task::spawn_blocking(move || {
+        let raw = chunk::encode(from, &items);
+        chunk::pack(&raw).map(|packed| (raw.len() as u64, packed))
+    });
+    let (raw, packed) =
+        packed.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let bill = Bill {
+        region: regions.own.clone(),
+        from,
+        to,
+        digest: Digest(Sha256::digest(&packed).into()),
+        bytes: packed.len() as u64,
+        raw,
+        at_ms: node.clock.wall_ms(),
+        head,
+    };
+    let (name, packed) = (bill.chunk(), Bytes::from(packed));
+    if !regions.remote.put_new(&name, packed.clone()).await? {
+        let lies = regions.remote.get(&name, bill.bytes).await?;
+        if lies.is_none_or(|lies| lies != packed) {
+            return Err(format!("something else lies at {name}"));
+        }
+    }
+    let note = bill.sign(&node.fold.signers.load().all()?);
+    if !regions.remote.put_new(&Bill::name(from), note.into()).await? {
+        // Another leader of ours was first, or this is a try whose answer was lost. What lies there counts.
+        read_bill(node, regions, from).await?;
+        return Err(format!("there is a bill from record {from} already"));
+    }
+    let mut inner = regions.lock();
+    inner.bills += 1;
+    inner.bytes += bill.bytes;
+    Ok(())
+}
