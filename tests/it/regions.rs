@@ -297,6 +297,35 @@ fn a_change_of_leader_neither_skips_nor_repeats() {
 }
 
 #[test]
+fn a_log_that_goes_over_to_other_keys_is_still_taken_in_and_proven() {
+    let world = World::new();
+    let nodes = world.ready();
+    accepted(&nodes[0].submit(&submission(1).body));
+    converged(&nodes);
+    let token = world.directory.path().join("token");
+    std::fs::write(&token, TOKEN).expect("written");
+    let given = std::fs::read(world.data("a").join("keys/region.vkey")).expect("keys");
+    for round in 0..2 {
+        let url = format!("http://{}", nodes[0].address);
+        let token = token.to_str().expect("text");
+        let words = ["keys", "rotate", "--both", "0s", "--url", &url, "--token-file", token];
+        let said = tools::flk(&words);
+        assert_eq!(said.code, Some(0), "{}", said.all());
+        accepted(&nodes[0].submit(&submission(10 + round).body));
+        accepted(&nodes[1].submit(&submission(20 + round).body));
+        // Proven is what the other region cosigned, which it does under the key that the log has then.
+        converged(&nodes);
+    }
+    nodes.into_iter().for_each(Node::stop);
+    let nodes = world.ready();
+    accepted(&nodes[0].submit(&submission(30).body));
+    let merged = converged(&nodes);
+    nodes.into_iter().for_each(Node::stop);
+    assert_eq!(std::fs::read(world.data("a").join("keys/region.vkey")).ok(), Some(given), "nobody needs another");
+    sound(&world, &merged);
+}
+
+#[test]
 fn what_was_changed_in_the_place_is_refused_and_told() {
     let world = World::new();
     // Only `a` runs, so that everything of it lies there before `b` looks.

@@ -135,9 +135,13 @@ mod tests {
     fn a_bill_comes_back_under_its_key_and_no_other() {
         let signer = Signer::new("host/pcs/eu", &[1; 32]).unwrap();
         for bill in [bill(), Bill { head: None, ..bill() }] {
+            let other = Signer::new("host/pcs/eu", &[2; 32]).unwrap();
+            let both = bill.sign(&[&other, &signer]);
+            for key in [&other, &signer] {
+                assert_eq!(Bill::open(&both, &key.verifier()).as_ref(), Ok(&bill));
+            }
             let note = bill.sign(&[&signer]);
             assert_eq!(Bill::open(&note, &signer.verifier()), Ok(bill));
-            let other = Signer::new("host/pcs/eu", &[2; 32]).unwrap();
             assert_eq!(Bill::open(&note, &other.verifier()), Err("another key signed it"));
             for at in 0..note.len() {
                 let mut bent = note.clone();
