@@ -126,6 +126,7 @@ fn checkpoints_are_promised_then_in_a_block_and_the_makers_of_the_format_read_th
     assert!(code == Some(0) && said.contains("block 870123 "), "{said}");
     let root = said.lines().find_map(|line| line.strip_prefix("block 870123 ")).expect("a root").trim();
     assert!(status().out.contains(root), "{}", status().all());
+    in_a_pack(&home, &data, root);
     node.stop();
 
     let ots = python.with_file_name("ots");
@@ -137,4 +138,51 @@ fn checkpoints_are_promised_then_in_a_block_and_the_makers_of_the_format_read_th
     std::fs::write(&bent, bytes).expect("a file");
     assert_ne!(judge(&file, &bent).0, Some(0), "another checkpoint is refused");
     insist_sound(&data);
+}
+
+/// What an auditor makes of it offline: a claim without the block's header, a time with it, a lie with another one.
+fn in_a_pack(home: &tempfile::TempDir, data: &Path, root: &str) {
+    let (pack, keys) = (home.path().join("pack"), data.join("keys/log.vkey"));
+    let said = tools::worm(&["fetch", &text(data), "--out", &text(&pack)]);
+    assert_eq!(said.code, Some(0), "{}", said.all());
+    let verify =
+        |more: &[&str]| tools::worm(&[&["verify", &text(&pack), "--vkey", &text(&keys)], more].concat());
+    let said = verify(&[]);
+    let claim = format!("are under block 870123 of Bitcoin if its Merkle root is {root}");
+    assert!(said.code == Some(0) && said.out.contains(&claim), "{}", said.all());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();
+    let headers = home.path().join("headers");
+    let with = |root: &str, time: u64| {
+        std::fs::write(&headers, format!("870123 {}\n", header(root, time))).expect("written");
+        verify(&["--bitcoin-headers", &text(&headers)])
+    };
+    let said = with(root, now);
+    assert!(said.code == Some(0) && said.out.contains("existed before block 870123"), "{}", said.all());
+    let said = with(&"11".repeat(32), now);
+    assert!(said.code == Some(2) && said.out.contains("has another Merkle root"), "{}", said.all());
+    let said = with(root, now - 86_400);
+    assert!(said.code == Some(2) && said.out.contains("but existed before"), "{}", said.all());
+    std::fs::write(&headers, format!("7 {}\n", header(root, now))).expect("written");
+    let said = verify(&["--bitcoin-headers", &text(&headers)]);
+    assert!(said.code == Some(4) && said.out.contains("no block of your file"), "{}", said.all());
+    let said = tools::worm(&["verify", &text(data), "--bitcoin-headers", &text(&headers)]);
+    assert_eq!(said.code, Some(1), "a data directory has no such stage: {}", said.all());
+}
+
+/// A header with this root, as explorers show it, that has done the little work its bits ask for.
+fn header(root: &str, time: u64) -> String {
+    use sha2::{Digest as _, Sha256};
+    let mut bytes = [0; 80];
+    for at in 0..32 {
+        bytes[67 - at] = u8::from_str_radix(&root[2 * at..2 * at + 2], 16).expect("hex");
+    }
+    bytes[68..72].copy_from_slice(&u32::try_from(time).expect("a time").to_le_bytes());
+    bytes[72..76].copy_from_slice(&0x207f_ffff_u32.to_le_bytes());
+    let works = |bytes: &[u8; 80]| Sha256::digest(Sha256::digest(bytes))[31] < 0x7f;
+    let nonce = (0_u32..).find(|nonce| {
+        bytes[76..].copy_from_slice(&nonce.to_le_bytes());
+        works(&bytes)
+    });
+    bytes[76..].copy_from_slice(&nonce.expect("a nonce").to_le_bytes());
+    crate::pcs::hex(&bytes)
 }

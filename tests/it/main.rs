@@ -29,6 +29,7 @@ mod framing;
 mod full_disk;
 mod group;
 mod hostile;
+mod https;
 mod kills;
 mod log_on_lossy;
 mod logkeys;

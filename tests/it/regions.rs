@@ -321,7 +321,11 @@ fn a_log_that_goes_over_to_other_keys_is_still_taken_in_and_proven() {
     accepted(&nodes[0].submit(&submission(30).body));
     let merged = converged(&nodes);
     nodes.into_iter().for_each(Node::stop);
-    assert_eq!(std::fs::read(world.data("a").join("keys/region.vkey")).ok(), Some(given), "nobody needs another");
+    assert_eq!(
+        std::fs::read(world.data("a").join("keys/region.vkey")).ok(),
+        Some(given),
+        "nobody needs another"
+    );
     sound(&world, &merged);
 }
 

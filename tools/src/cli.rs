@@ -83,6 +83,9 @@ pub struct Server {
         help_heading = "Server"
     )]
     pub url: String,
+    /// File with the certificates (PEM) of the authorities that an address with https is held to [default: the system's]
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    pub ca: Option<std::path::PathBuf>,
     /// The tenant
     #[arg(
         long,

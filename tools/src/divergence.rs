@@ -116,6 +116,7 @@ fn first(
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     let server = |url: &str| Server {
         url: url.to_owned(),
+        ca: None,
         token_file: args.token_file.clone(),
         timeout: args.timeout,
     };

@@ -1,13 +1,17 @@
 //! A small blocking HTTP/1.1 client for one server: keep-alive, deadlines, bounded answers.
 //!
-//! Only `http://`: transport security belongs to the mesh or proxy in front of a node, and what is sent is signed.
+//! With `https://` over TLS ([`tls`]): a proxy in front of a node ends it, the node itself speaks none to clients.
 
+mod tls;
+
+use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
@@ -16,9 +20,11 @@ use crate::report::Fault;
 /// Largest answer read, bytes: a batch of verdicts or a full tile is far below.
 const ANSWER_MAX: usize = 64 << 20;
 
-/// Where a server is: `http://host:port` and a path prefix, usually empty.
+/// Where a server is: scheme, host, port, and a path prefix, usually empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
+    /// Over TLS.
+    pub tls: bool,
     /// Host and port as in the `Host` header.
     pub authority: String,
     /// Path before every route, without a final slash.
@@ -26,7 +32,7 @@ pub struct Base {
 }
 
 impl Base {
-    /// Reads `http://host[:port][/prefix]`.
+    /// Reads `http://host[:port][/prefix]`, or the same with `https`.
     ///
     /// # Errors
     /// A [`Fault`] that says what a URL looks like.
@@ -39,21 +45,24 @@ impl Base {
                 "give --url http://host:port, for example http://127.0.0.1:8080",
             )
         };
-        let rest = url.strip_prefix("http://").ok_or_else(|| {
-            bad(if url.starts_with("https://") {
-                "https is not spoken here; put a TLS proxy in between"
-            } else {
-                "it does not start with http://"
-            })
-        })?;
+        let (tls, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            _ => return Err(bad("it does not start with http:// or https://")),
+        };
         let (authority, prefix) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
         if authority.is_empty() || authority.contains(['@', ' ', '?', '#']) {
             return Err(bad("no host in it"));
         }
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let authority = if has_port { authority.to_owned() } else { format!("{authority}:80") };
+        let port = if tls { 443 } else { 80 };
+        let authority = if has_port { authority.to_owned() } else { format!("{authority}:{port}") };
         let prefix = prefix.trim_end_matches('/');
-        Ok(Base { authority, prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") } })
+        Ok(Base {
+            tls,
+            authority,
+            prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
+        })
     }
 }
 
@@ -88,6 +97,9 @@ pub enum NoAnswer {
     /// The connection could not be made.
     #[error("cannot connect: {0}")]
     Connect(std::io::Error),
+    /// The server is not who the address says, for all that is known here: its name, and why.
+    #[error("the certificate of {0} does not hold: {1}; --ca FILE names the authority to trust")]
+    Certificate(String, String),
     /// The deadline passed.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
@@ -99,29 +111,42 @@ pub enum NoAnswer {
 /// A connection that is opened when needed and kept.
 pub struct Client {
     base: Base,
+    tls: Option<tls::Tls>,
     deadline: Duration,
     runtime: Runtime,
     sender: Option<http1::SendRequest<Full<Bytes>>>,
 }
 
 impl Client {
-    /// A client of the server at `url`; every request must be answered within `deadline`.
+    /// A client of the server at `url`; every request must be answered within `deadline`. With https the server is held to
+    /// the authorities that the system trusts.
     ///
     /// # Errors
     /// A [`Fault`] if the address is not usable or the system gives no event loop.
     pub fn new(url: &str, deadline: Duration) -> Result<Client, Fault> {
+        Client::trusting(url, deadline, None)
+    }
+
+    /// The same, held to the authorities in the file `ca` alone, if one is named.
+    ///
+    /// # Errors
+    /// As [`Client::new`]; the file cannot be read or holds no authority.
+    pub fn trusting(url: &str, deadline: Duration, ca: Option<&Path>) -> Result<Client, Fault> {
         let base = Base::parse(url)?;
+        let host = base.authority.rsplit_once(':').map_or(base.authority.as_str(), |(host, _)| host);
+        let tls = if base.tls { Some(tls::Tls::new(url, host, ca)?) } else { None };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Fault::new("cannot start the client", url, error, "ulimit -n"))?;
-        Ok(Client { base, deadline, runtime, sender: None })
+        Ok(Client { base, tls, deadline, runtime, sender: None })
     }
 
     /// The address it speaks to, without a final slash.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}{}", self.base.authority, self.base.prefix)
+        let scheme = if self.base.tls { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.base.authority, self.base.prefix)
     }
 
     /// Sends one request and reads the whole answer. A kept connection that the server had closed in the meantime
@@ -148,10 +173,10 @@ impl Client {
         let request = request
             .body(Full::new(Bytes::copy_from_slice(body)))
             .map_err(|error| NoAnswer::Broken(error.to_string()))?;
-        let (base, kept) = (&self.base, self.sender.take());
+        let (way, kept) = ((&self.base, self.tls.as_ref()), self.sender.take());
         let result = self
             .runtime
-            .block_on(async { tokio::time::timeout(deadline, exchange(base, kept, request)).await });
+            .block_on(async { tokio::time::timeout(deadline, exchange(way, kept, request)).await });
         match result {
             Ok(Ok((sender, answer))) => {
                 self.sender = Some(sender);
@@ -173,8 +198,10 @@ impl Client {
 
 type Sender = http1::SendRequest<Full<Bytes>>;
 
+type Way<'a> = (&'a Base, Option<&'a tls::Tls>);
+
 async fn exchange(
-    base: &Base,
+    way: Way<'_>,
     kept: Option<Sender>,
     request: hyper::Request<Full<Bytes>>,
 ) -> Result<(Sender, Answer), NoAnswer> {
@@ -186,7 +213,7 @@ async fn exchange(
     }
     let mut sender = match alive {
         Some(sender) => sender,
-        None => connect(base).await?,
+        None => connect(way).await?,
     };
     let response = match sender.try_send_request(request).await {
         Ok(response) => response,
@@ -195,7 +222,7 @@ async fn exchange(
             let Some(request) = error.take_message() else {
                 return Err(NoAnswer::Broken(error.into_error().to_string()));
             };
-            sender = connect(base).await?;
+            sender = connect(way).await?;
             sender.send_request(request).await.map_err(|error| NoAnswer::Broken(error.to_string()))?
         }
     };
@@ -216,9 +243,19 @@ async fn exchange(
     Ok((sender, Answer { status, headers, body }))
 }
 
-async fn connect(base: &Base) -> Result<Sender, NoAnswer> {
+async fn connect((base, tls): Way<'_>) -> Result<Sender, NoAnswer> {
     let stream = TcpStream::connect(&base.authority).await.map_err(NoAnswer::Connect)?;
     stream.set_nodelay(true).map_err(NoAnswer::Connect)?;
+    match tls {
+        None => speak(stream).await,
+        Some(tls) => speak(tls.connect(stream).await?).await,
+    }
+}
+
+async fn speak<S>(stream: S) -> Result<Sender, NoAnswer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| NoAnswer::Broken(error.to_string()))?;
     tokio::spawn(connection);
@@ -238,7 +275,9 @@ mod tests {
         assert_eq!(base("http://h:8080").unwrap(), ("h:8080".into(), String::new()));
         assert_eq!(base("http://h/").unwrap(), ("h:80".into(), String::new()));
         assert_eq!(base("http://[::1]:1/a/b/").unwrap(), ("[::1]:1".into(), "/a/b".into()));
-        for bad in ["https://h", "h:80", "http://", "http://a@b", ""] {
+        let base = Base::parse("https://h/x").unwrap();
+        assert_eq!((base.tls, base.authority), (true, "h:443".into()));
+        for bad in ["ftp://h", "h:80", "http://", "http://a@b", ""] {
             assert!(Base::parse(bad).is_err(), "{bad}");
         }
     }

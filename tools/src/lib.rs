@@ -8,6 +8,7 @@ pub mod agent;
 pub mod anchors;
 pub mod audit;
 pub mod bench;
+pub mod blocks;
 pub mod cli;
 pub mod cluster;
 pub mod divergence;

@@ -58,7 +58,11 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     if let Some(key) = args.key.load()? {
         body = sign::signed(&args.file, &body, &key)?.into_bytes();
     }
-    let mut client = Client::new(&args.server.url, Duration::from_secs(args.server.timeout))?;
+    let mut client = Client::trusting(
+        &args.server.url,
+        Duration::from_secs(args.server.timeout),
+        args.server.ca.as_deref(),
+    )?;
     let patience = Patience { tries: args.tries, ..Patience::default() };
     let mut sleep = |wait: Duration, why: &str| {
         ui.say(&format!("{why}; again in {:.1} s", wait.as_secs_f64()));

@@ -44,6 +44,7 @@ fn args(folder: &Path, address: Option<SocketAddr>) -> Args {
         key: KeyArgs { hmac_key: Some(key), ed25519_key: None },
         server: Server {
             url: address.map_or_else(String::new, |address| format!("http://{address}")),
+            ca: None,
             tenant: "demo".into(),
             timeout: 5,
         },

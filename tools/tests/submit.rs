@@ -33,7 +33,8 @@ fn submit_with(folder: &Path, script: Script, body: &str, vkey: Option<String>) 
     let fake = Fake::start(script);
     let file = folder.join("pcs.json");
     std::fs::write(&file, body).unwrap();
-    let server = Server { url: format!("http://{}", fake.address), tenant: "demo".into(), timeout: 5 };
+    let server =
+        Server { ca: None, url: format!("http://{}", fake.address), tenant: "demo".into(), timeout: 5 };
     let args = Args {
         file,
         server,

@@ -208,7 +208,11 @@ pub fn run_at(args: &Args, ui: Ui, clock: &mut dyn FnMut() -> f64) -> Result<Rep
     })?;
     let dead = args.dead.clone().unwrap_or_else(|| path.with_extension("dead.jsonl"));
     let mut sender = Sender {
-        client: Client::new(&args.server.url, Duration::from_secs(args.server.timeout))?,
+        client: Client::trusting(
+            &args.server.url,
+            Duration::from_secs(args.server.timeout),
+            args.server.ca.as_deref(),
+        )?,
         tenant: args.server.tenant.clone(),
         patience: Patience { tries: args.tries, ..Patience::default() },
         outbox,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::http::{Answer, Client, NoAnswer};
+use crate::http::{Answer, Client};
 
 /// How often and how patiently.
 #[derive(Clone, Copy, Debug)]
@@ -102,9 +102,8 @@ pub fn send(
                 Class::Refusal => return Sent::Refused(answer),
                 Class::Again => (format!("the server answered {}", answer.status), retry_after(&answer)),
             },
-            Err(error @ (NoAnswer::Connect(_) | NoAnswer::Deadline(_) | NoAnswer::Broken(_))) => {
-                (error.to_string(), None)
-            }
+            // A certificate, too, may be mended while an agent waits.
+            Err(error) => (error.to_string(), None),
         };
         if failed == tries {
             return Sent::Unanswered(why);

@@ -87,7 +87,11 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     };
     let address = base.authority.to_socket_addrs().ok().and_then(|mut all| all.next());
     let address = address.ok_or_else(|| unreachable("the name has no address".into()))?;
-    let mut client = Client::new(&args.server.url, Duration::from_secs(args.server.timeout))?;
+    let mut client = Client::trusting(
+        &args.server.url,
+        Duration::from_secs(args.server.timeout),
+        args.server.ca.as_deref(),
+    )?;
     client.get("/health").map_err(|error| unreachable(error.to_string()))?;
     let plan = Plan {
         bodies: args.bodies,

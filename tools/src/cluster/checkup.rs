@@ -23,7 +23,8 @@ const DAY_S: i64 = 86_400;
 /// # Errors
 /// The node cannot be asked.
 pub fn run(url: &str, token_file: Option<&Path>) -> Result<Report, Fault> {
-    let server = Server { url: url.to_owned(), token_file: token_file.map(Path::to_owned), timeout: 30 };
+    let server =
+        Server { url: url.to_owned(), ca: None, token_file: token_file.map(Path::to_owned), timeout: 30 };
     let mut admin = Admin::new(&server)?;
     let answer = admin.send("GET", "/v1/cluster/checkup", &[])?;
     if answer.status != 200 {

@@ -74,6 +74,9 @@ pub struct Server {
     /// Any node of the group
     #[arg(long, env = "FLK_URL", default_value = "http://127.0.0.1:8080")]
     pub url: String,
+    /// File with the certificates (PEM) of the authorities that an address with https is held to [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// File of the administrator's token; else the environment variable FLK_ADMIN_TOKEN
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
@@ -182,7 +185,8 @@ impl Admin {
                 Fault::new("cannot ask about the group", &server.url, "no administrator's token", next)
             })?,
         };
-        let client = Client::new(&server.url, Duration::from_secs(server.timeout))?;
+        let client =
+            Client::trusting(&server.url, Duration::from_secs(server.timeout), server.ca.as_deref())?;
         let authorization = format!("Bearer {}", token.trim_end());
         Ok(Admin { url: server.url.clone(), client, authorization })
     }

@@ -42,7 +42,7 @@ pub struct Window {
 }
 
 impl Source {
-    /// Opens what an auditor names: `http://host:port[/tlog/REGION]`, or a directory.
+    /// Opens what an auditor names: `http://host:port[/tlog/REGION]`, the same with https, or a directory.
     ///
     /// # Errors
     /// There is nothing of these.
@@ -50,10 +50,10 @@ impl Source {
         name: &str,
         asked: Option<&String>,
         token: Option<String>,
-        timeout: u64,
+        (timeout, ca): (u64, Option<&Path>),
     ) -> Result<Source, Fault> {
         if name.starts_with("http://") || name.starts_with("https://") {
-            let mut client = Client::new(name, Duration::from_secs(timeout.max(1)))?;
+            let mut client = Client::trusting(name, Duration::from_secs(timeout.max(1)), ca)?;
             let below =
                 name.trim_end_matches('/').split_once("//").is_some_and(|(_, rest)| rest.contains('/'));
             // A path in the address is the log's own; else the server's routes are known.
@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn a_node_that_has_published_nothing_yet_is_no_other_thing() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Source::open(&dir.path().display().to_string(), None, None, 1).err().unwrap();
+        let open = || Source::open(&dir.path().display().to_string(), None, None, (1, None)).err().unwrap();
         assert_eq!(open().what, "no evidence there");
         std::fs::create_dir(dir.path().join("log")).unwrap();
         assert_eq!((open().what.as_str(), open().exit), ("no published tree", Exit::Missing));

@@ -20,7 +20,7 @@ use crate::ui::{Ui, bytes, thousands};
 /// Exit codes: 0 fetched, 1 usage or input/output, 2 what came is not what the checkpoint signs, 3 something is missing.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// http://host:port of a server, the address of a log's tiles, an export, or a data directory
+    /// http://host:port or https://host of a server, the address of a log's tiles, an export, or a data directory
     pub source: String,
     /// Folder to write: the pack
     #[arg(short, long, value_name = "PACK")]
@@ -43,6 +43,9 @@ pub struct Args {
     /// File of the auditor's token, for entry bundles; else the environment variable FLK_AUDIT_TOKEN
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// File with the certificates (PEM) of the authorities that an address with https is held to [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Receipts to write, spread over the entries
     #[arg(long, default_value_t = 8)]
     pub proofs: u64,
@@ -67,6 +70,7 @@ impl Args {
             vkey: None,
             saved: None,
             token_file: None,
+            ca: None,
             proofs: 8,
             segments: false,
             timeout: 30,
@@ -94,7 +98,8 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         let why = "the period ends before it begins";
         return Err(Fault::new("no such period", "--from and --to", why, "give --from the earlier time"));
     }
-    let mut source = Source::open(&args.source, args.region.as_ref(), args.token()?, args.timeout)?;
+    let mut source =
+        Source::open(&args.source, args.region.as_ref(), args.token()?, (args.timeout, args.ca.as_deref()))?;
     if args.segments && !matches!(source, Source::Home(..)) {
         let why = "only a data directory has them";
         return Err(Fault::new("no segments to copy", &args.source, why, "leave --segments out"));

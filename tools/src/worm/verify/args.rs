@@ -28,6 +28,9 @@ pub struct Args {
     /// Root certificates of the time-stamp authorities that you trust, in PEM: with no stamp of theirs the exit code is 4
     #[arg(long, value_name = "FILE")]
     pub tsa_ca: Option<PathBuf>,
+    /// Headers of Bitcoin's blocks, `HEIGHT HEX` a line: with none of them behind the pack the exit code is 4
+    #[arg(long, value_name = "FILE")]
+    pub bitcoin_headers: Option<PathBuf>,
     /// Count the entries from this time on (the whole log is checked all the same): 2026-10-01 or RFC 3339
     #[arg(long, value_name = "TIME", value_parser = parse_from)]
     pub from: Option<u64>,
@@ -131,6 +134,7 @@ impl Args {
             ("--read-subset", self.read_subset.is_some()),
             ("--resume", self.resume.is_some()),
             ("--tsa-ca", self.tsa_ca.is_some()),
+            ("--bitcoin-headers", self.bitcoin_headers.is_some()),
         ];
         flags.iter().find(|(_, given)| *given).map(|(name, _)| *name)
     }
@@ -160,6 +164,7 @@ impl Args {
             vkey: None,
             policy: None,
             tsa_ca: None,
+            bitcoin_headers: None,
             from: None,
             to: None,
             kek: None,

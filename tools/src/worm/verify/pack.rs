@@ -23,6 +23,7 @@ use crate::worm::when;
 use crate::worm::witnesses::judge;
 
 mod append;
+mod blocks;
 mod resume;
 mod segments;
 mod time;
@@ -72,6 +73,7 @@ pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summar
     };
     let policy = args.policy.as_deref().map(read_policy).transpose()?;
     let roots = args.tsa_ca.as_deref().map(Roots::read).transpose()?;
+    let headers = args.bitcoin_headers.as_deref().map(crate::blocks::Headers::read).transpose()?;
     let saved = args.checkpoint.as_deref().map(read_checkpoint).transpose()?.map(|(_, signed)| signed);
     let Some((signed, plan, claim)) = stages.format()? else {
         return Ok((stages.end(false, true), Summary::default()));
@@ -88,6 +90,7 @@ pub(super) fn run(args: &Args, threads: usize, ui: Ui) -> Result<(Report, Summar
     stages.signatures(&signed, vkey.as_ref())?;
     stages.policy(&signed, vkey.as_ref(), policy.as_ref())?;
     stages.time(&signed, vkey.as_ref(), roots.as_ref())?;
+    stages.blocks(&signed, vkey.as_ref(), headers.as_ref())?;
     stages.append_only(&signed, saved.as_ref(), vkey.as_ref())?;
     stages.continuity(&plan, &passed.summary, period);
     let sound = vkey.is_some() && args.vkey.is_some();

@@ -146,28 +146,56 @@ impl Stages<'_> {
             Ok(said) => said,
             Err(why) => return tampered(format!("{why} ({over})")),
         };
-        let stamped = match Signed::parse(&note) {
-            Ok(stamped) => stamped,
-            Err(error) => return tampered(format!("{over}: {error}")),
+        let size = match self.placed(over, &note, signed, vkey)? {
+            Ok(Some(size)) => size,
+            Ok(None) => return Ok(Ok(None)),
+            Err(why) => return tampered(why),
         };
-        if let Some(Err(error)) = vkey.map(|vkey| vkey.verify(&stamped)) {
-            return tampered(format!("{over}: {error}"));
-        }
-        let size = stamped.checkpoint.size;
-        match self.continues(&stamped.checkpoint, &signed.checkpoint)? {
-            Continues::Yes => {}
-            Continues::Lacks(_) => return Ok(Ok(None)),
-            Continues::No(why) => return tampered(format!("{over}: {why}")),
-        }
-        if let Some((seq, time_ms)) = self.time_of_last(size, signed.checkpoint.size)? {
-            let latest = said.time.as_millisecond().saturating_add(APART_MAX_MS);
-            if i64::try_from(time_ms).map_or(true, |time_ms| time_ms > latest) {
-                let why = format!("entry {seq} says {}, but existed before {}", when(time_ms), said.time);
-                return tampered(why);
-            }
+        if let Some(why) = self.too_late(size, signed, said.time, APART_MAX_MS)? {
+            return tampered(why);
         }
         let (time, accuracy_s, trusted) = (said.time, said.accuracy_s, said.trusted);
         Ok(Ok(Some(Held { size, time, accuracy_s, place: stamp.to_owned(), trusted })))
+    }
+
+    /// Entries under an attested checkpoint, if it is the log's and the pack's tree continues it; `None` where the pack lacks the
+    /// tiles that would tell. Else what is wrong.
+    pub(super) fn placed(
+        &self,
+        over: &str,
+        note: &[u8],
+        signed: &Signed,
+        vkey: Option<&LogKeys>,
+    ) -> Result<Result<Option<u64>, String>, Fault> {
+        let attested = match Signed::parse(note) {
+            Ok(attested) => attested,
+            Err(error) => return Ok(Err(format!("{over}: {error}"))),
+        };
+        if let Some(Err(error)) = vkey.map(|vkey| vkey.verify(&attested)) {
+            return Ok(Err(format!("{over}: {error}")));
+        }
+        Ok(match self.continues(&attested.checkpoint, &signed.checkpoint)? {
+            Continues::Yes => Ok(Some(attested.checkpoint.size)),
+            Continues::Lacks(_) => Ok(None),
+            Continues::No(why) => Err(format!("{over}: {why}")),
+        })
+    }
+
+    /// Whether the last of the first `size` entries says a later time than they existed at, by more than clocks may be apart.
+    pub(super) fn too_late(
+        &self,
+        size: u64,
+        signed: &Signed,
+        existed: Timestamp,
+        apart_ms: i64,
+    ) -> Result<Option<String>, Fault> {
+        let latest = existed.as_millisecond().saturating_add(apart_ms);
+        let last = self.time_of_last(size, signed.checkpoint.size)?;
+        let last =
+            last.filter(|(_, time_ms)| i64::try_from(*time_ms).map_or(true, |time_ms| time_ms > latest));
+        Ok(last.map(|(seq, time_ms)| {
+            format!("entry {seq} says {}, but existed before {existed}", when(time_ms))
+        }))
     }
 
     /// Number and time of the last entry under the first `size`, if its bundle is in the pack.
