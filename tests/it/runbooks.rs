@@ -230,6 +230,7 @@ fn divergence() {
         assert_eq!(group.cluster(&["transfer", "1"]).code, Some(0));
     }
     let mut page = Page::open("divergence.md", &group);
+    crate::divergence::wait_for_records(&group.nodes[&3], 30);
     group.nodes.remove(&3).expect("it runs").kill();
     let record = crate::divergence::rewrite_one_record(&group.data(3));
     let halted = group.start_alive(3);
