@@ -97,6 +97,8 @@ struct Known {
     /// The newest in the own log, and where it stands.
     at: Lsn,
     membership: Option<Membership>,
+    /// Those that stand behind damage, and where; they may have been voided since.
+    behind: Vec<(Lsn, Membership)>,
     peers: BTreeMap<u64, Peer>,
 }
 
@@ -141,15 +143,28 @@ impl Mender {
 
     /// A frame of the log, as it is opened.
     pub(crate) fn look(&self, frame: &Frame<'_>) {
-        // The tag of a membership; few records are looked at further.
-        if frame.kind == Kind::Entry
-            && frame.lsn > self.known().floor
-            && frame.payload.first() == Some(&2)
-            && let Ok(Record { payload: Payload::Membership(bytes), .. }) = Record::decode(frame.payload)
-            && let Ok(membership) = codec::decode_membership(&bytes)
-        {
+        if let Some(membership) = membership_of(frame).filter(|_| frame.lsn > self.known().floor) {
             self.note(frame.lsn, &membership);
         }
+    }
+
+    /// A good frame behind damage: it may name somebody to ask, or who asked for this node's vote.
+    fn glean(&self, frame: &Frame<'_>) {
+        let Some(membership) = membership_of(frame) else { return };
+        let mut known = self.known();
+        for (node, member) in membership.nodes() {
+            known.peers.entry(*node).or_insert_with(|| network::peer(*node, member));
+        }
+        if known.membership.is_none() {
+            (known.at, known.membership) = (frame.lsn, Some(membership.clone()));
+        }
+        known.behind.push((frame.lsn, membership));
+    }
+
+    /// The newest membership, and those that stand behind damage.
+    fn all_members(&self) -> Vec<(Lsn, Membership)> {
+        let behind = self.known().behind.clone();
+        self.members().into_iter().chain(behind).collect()
     }
 
     /// The other nodes that can be asked.
@@ -259,6 +274,17 @@ impl Mender {
     }
 }
 
+/// The membership that a frame holds, if it does: few records are looked at further than their tag.
+fn membership_of(frame: &Frame<'_>) -> Option<Membership> {
+    if frame.kind != Kind::Entry || frame.payload.first() != Some(&2) {
+        return None;
+    }
+    match Record::decode(frame.payload) {
+        Ok(Record { payload: Payload::Membership(bytes), .. }) => codec::decode_membership(&bytes).ok(),
+        _ => None,
+    }
+}
+
 /// Opens the log on `disk`; what is damaged is repaired first, if there are other nodes. Waits for them.
 ///
 /// # Errors
@@ -280,10 +306,10 @@ pub(crate) async fn open<D: Disk, R: Runtime>(
             _ => None,
         };
         let (Some(segment), Some(mut good)) = (damaged, good) else { return Err(error) };
-        if !mender.has_peers() {
-            // What names the others may stand behind the damage.
-            let disk = good.prefix.disk();
-            let gleaned = segments::glean(disk, &mut |frame| mender.look(frame), &|| mender.has_peers());
+        if repairs == 0 {
+            // What names the others may stand behind the damage; so may a membership whose candidate had this node's vote.
+            let enough = |number| number < segment && mender.has_peers();
+            let gleaned = segments::glean(good.prefix.disk(), &mut |frame| mender.glean(frame), &enough);
             if let Err(why) = gleaned {
                 return Err(OpenError::Io(io::Error::other(format!("{error}; {why}"))));
             }

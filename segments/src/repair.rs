@@ -343,17 +343,18 @@ fn end_of<D: Disk>(
     Ok(of_next.or(of_footer))
 }
 
-/// The frames of the good batches of a log that does not open, segment by segment from the newest back, until `enough`.
+/// The frames of the good batches of a log that does not open, segment by segment from the newest back, up to the first whose
+/// number is `enough`.
 ///
 /// # Errors
 /// When the manifest cannot be read, or the disk gives no more.
 pub fn glean<D: Disk>(
     disk: &mut D,
     each: &mut dyn FnMut(&Frame<'_>),
-    enough: &dyn Fn() -> bool,
+    enough: &dyn Fn(u64) -> bool,
 ) -> Result<(), RepairError> {
     let Some(manifest) = read_slots(disk)?.and_then(|slots| slots.newest) else { return Ok(()) };
-    for number in (1..=manifest.active.number).rev().take_while(|_| !enough()) {
+    for number in (1..=manifest.active.number).rev().take_while(|number| !enough(*number)) {
         let gleaned = salvage::each_good(disk, number, &mut |_, frames| frames.iter().for_each(&mut *each));
         gleaned.map_err(RepairError::disk(number))?;
     }

@@ -42,8 +42,12 @@ impl Mender {
     /// The memberships by which somebody may have asked for this node's vote, where `settled` is the newest that
     /// is agreed, as far as anybody has `said`.
     pub(super) fn memberships(&self, settled: Lsn, said: Vec<(Lsn, Membership)>) -> Vec<Membership> {
-        let own = self.members();
-        own.into_iter().chain(said).filter(|(at, _)| *at >= settled).map(|(_, members)| members).collect()
+        self.all_members()
+            .into_iter()
+            .chain(said)
+            .filter(|(at, _)| *at >= settled)
+            .map(|(_, members)| members)
+            .collect()
     }
 
     /// A vote of a term at least as high as that of any vote this node may have given and that may still count; see the module.
