@@ -35,6 +35,7 @@ mod log_on_lossy;
 mod logkeys;
 mod lossyfs_itself;
 mod outsiders;
+mod region_runbooks;
 mod regions;
 mod rot;
 mod rotation;

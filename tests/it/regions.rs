@@ -14,17 +14,17 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for what happens within a second or two.
 const PATIENCE: Duration = Duration::from_secs(60);
-const TOKEN: &str = "admin";
+pub const TOKEN: &str = "operator";
 
 /// Two regions, `a` and `b`, and the directory between them.
-struct World {
-    directory: tempfile::TempDir,
-    starts: [Start; 2],
+pub struct World {
+    pub directory: tempfile::TempDir,
+    pub starts: [Start; 2],
 }
 
 impl World {
     /// Both have their keys and know each other.
-    fn new() -> World {
+    pub fn new() -> World {
         let directory = tempfile::tempdir().expect("a directory");
         let place = directory.path().join("place");
         std::fs::create_dir(&place).expect("a place");
@@ -49,15 +49,15 @@ impl World {
         World { starts, directory }
     }
 
-    fn data(&self, region: &str) -> PathBuf {
+    pub fn data(&self, region: &str) -> PathBuf {
         self.directory.path().join(region)
     }
 
-    fn shipped(&self, region: &str, kind: &str) -> Vec<PathBuf> {
+    pub fn shipped(&self, region: &str, kind: &str) -> Vec<PathBuf> {
         files(&self.directory.path().join("place").join(region).join(kind))
     }
 
-    fn ready(&self) -> [Node; 2] {
+    pub fn ready(&self) -> [Node; 2] {
         [self.starts[0].ready(), self.starts[1].ready()]
     }
 }
@@ -71,7 +71,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// What the node says of its regions.
-fn regions(node: &Node) -> Value {
+pub fn regions(node: &Node) -> Value {
     let head = format!("GET /v1/cluster HTTP/1.1\r\nHost: it\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
     let mut connection = Connection::open(node.address).expect("a connection");
     connection.raw(head.as_bytes()).expect("sent");
@@ -80,7 +80,7 @@ fn regions(node: &Node) -> Value {
     answer.json()["group"]["regions"].clone()
 }
 
-fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look() {
@@ -92,7 +92,7 @@ fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Waits until both regions have the same truth and each has proved to hold all of the other; gives the digest.
-fn converged(nodes: &[Node; 2]) -> String {
+pub fn converged(nodes: &[Node; 2]) -> String {
     wait("both regions are the same", || {
         let [a, b] = [regions(&nodes[0]), regions(&nodes[1])];
         let held = |region: &Value, other: &Value| {
@@ -106,12 +106,12 @@ fn converged(nodes: &[Node; 2]) -> String {
     })
 }
 
-fn accepted(answer: &Response) -> &[u8] {
+pub fn accepted(answer: &Response) -> &[u8] {
     assert_eq!(answer.status, 200, "{}", answer.text());
     &answer.body
 }
 
-fn metric(node: &Node, line: &str) -> f64 {
+pub fn metric(node: &Node, line: &str) -> f64 {
     let page = node.get("/metrics").text();
     let found = page.lines().find_map(|one| one.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
     found.unwrap_or_else(|| panic!("no {line} in\n{page}"))

@@ -13,7 +13,7 @@ use crate::ports;
 use crate::trio::{Group, number, text, until};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -41,7 +41,7 @@ esac
 "#;
 
 /// The commands of one page, and the machines they are run on.
-struct Page {
+pub struct Page {
     blocks: std::vec::IntoIter<(i32, String)>,
     name: &'static str,
     units: PathBuf,
@@ -75,60 +75,80 @@ pub fn blocks(page: &str) -> Vec<(i32, String)> {
 impl Page {
     /// A page, about a group. The nodes that run are units from now on; nodes 4 and 5 are units that were never started.
     fn open(name: &'static str, group: &Group) -> Page {
+        let here = group.directory.path();
+        let mut page = Page::at(name, here);
+        for node in 1..=3 {
+            page.unit(&node.to_string(), &group.command(node), group.ports[&node].0);
+        }
+        let spare = [4, 5].map(|node| (node, ports::free(), ports::free()));
+        for (node, http, peer) in spare {
+            page.unit(&node.to_string(), &group.command_at(node, http, peer), http);
+            page.set(&format!("ADDRESS{node}"), &peer.to_string());
+        }
+        page.set("CERTS", text(&here.join("certs")));
+        page.set("FLK_URL", &format!("http://{}", group.ports[&1].0));
+        for (node, running) in &group.nodes {
+            page.runs(&node.to_string(), running);
+        }
+        page
+    }
+
+    /// A page whose machines have their directories here.
+    pub fn at(name: &'static str, here: &Path) -> Page {
         let path = bins::root().join("docs/runbooks").join(name);
         let page = std::fs::read_to_string(&path).expect("the page");
-        let here = group.directory.path();
         let units = here.join("units");
         std::fs::create_dir(&units).expect("a directory");
+        std::fs::create_dir_all(here.join("data")).expect("a directory");
         let systemctl = units.join("systemctl");
         std::fs::write(&systemctl, SYSTEMCTL).expect("a script");
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).expect("a mode");
-        for (data, node) in [1, 2, 3].map(|node| (group.data(node), node)) {
-            // Where the directories are in the page's words.
-            std::fs::create_dir_all(here.join("data")).expect("a directory");
-            std::os::unix::fs::symlink(data, here.join("data").join(node.to_string())).expect("a link");
-        }
         let programs = bins::path("flk").parent().expect("a directory").to_owned();
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut environment: BTreeMap<String, String> = [
-            ("PATH", format!("{}:{}:{path}", text(&units), text(&programs))),
-            ("UNITS", text(&units).to_owned()),
-            ("CERTS", text(&here.join("certs")).to_owned()),
-            ("DATA", text(&here.join("data")).to_owned()),
-            ("FLK_ADMIN_TOKEN", "operator".to_owned()),
-            // What the node's own configuration says, for the page that runs `flkd` by hand.
-            ("FLK_HMAC_KEY", SECRET.to_owned()),
-            ("NO_COLOR", "1".to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
-        let mut unit = |node: u64, start: &Start, http: SocketAddr| {
-            let settings = start.settings.iter().cloned().collect::<BTreeMap<_, _>>();
-            let lines: String = settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-            let data = text(&here.join("data").join(node.to_string())).to_owned();
-            std::fs::write(units.join(format!("{node}.env")), format!("{lines}FLK_DATA_DIR={data}\n"))
-                .expect("a file");
-            environment.insert(format!("URL{node}"), format!("http://{http}"));
-        };
-        for node in 1..=3 {
-            unit(node, &group.command(node), group.ports[&node].0);
+        let environment = BTreeMap::new();
+        let mut page = Page { blocks: blocks(&page).into_iter(), name, units, environment };
+        page.set("PATH", &format!("{}:{}:{path}", text(&page.units), text(&programs)));
+        page.set("UNITS", text(&page.units.clone()));
+        page.set("DATA", text(&here.join("data")));
+        page.set("FLK_ADMIN_TOKEN", "operator");
+        // What the node's own configuration says, for the page that runs `flkd` by hand.
+        page.set("FLK_HMAC_KEY", SECRET);
+        page.set("NO_COLOR", "1");
+        page
+    }
+
+    /// Another word of the page.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// A unit, and where its directory is in the page's words.
+    pub fn unit(&mut self, unit: &str, start: &Start, http: SocketAddr) {
+        let settings = start.settings.iter().cloned().collect::<BTreeMap<_, _>>();
+        let lines: String = settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let data = self.units.parent().expect("a directory").join("data").join(unit);
+        if start.data.exists() {
+            std::os::unix::fs::symlink(&start.data, &data).expect("a link");
         }
-        let spare = [4, 5].map(|node| (node, ports::free(), ports::free()));
-        for (node, http, peer) in spare {
-            unit(node, &group.command_at(node, http, peer), http);
-        }
-        environment.extend(spare.map(|(node, _, peer)| (format!("ADDRESS{node}"), peer.to_string())));
-        environment.insert("FLK_URL".into(), format!("http://{}", group.ports[&1].0));
-        for (node, running) in &group.nodes {
-            std::fs::write(units.join(format!("{node}.pid")), running.process.id().to_string())
-                .expect("a file");
-        }
-        Page { blocks: blocks(&page).into_iter(), name, units, environment }
+        std::fs::write(
+            self.units.join(format!("{unit}.env")),
+            format!("{lines}FLK_DATA_DIR={}\n", text(&data)),
+        )
+        .expect("a file");
+        let name =
+            if unit.parse::<u64>().is_ok() { unit.to_owned() } else { format!("_{}", unit.to_uppercase()) };
+        self.set(&format!("URL{name}"), &format!("http://{http}"));
+    }
+
+    /// The unit runs already.
+    pub fn runs(&self, unit: &str, node: &Node) {
+        std::fs::write(self.units.join(format!("{unit}.pid")), node.process.id().to_string())
+            .expect("a file");
     }
 
     /// Runs the next block, which must end as the page says.
-    fn run(&mut self) -> String {
+    pub fn run(&mut self) -> String {
         let (code, commands) =
             self.blocks.next().unwrap_or_else(|| panic!("{} has no more commands", self.name));
         // The longest wait on a page; a page that waits for ever is wrong.
@@ -146,7 +166,7 @@ impl Page {
     }
 
     /// Runs what is left.
-    fn run_all(&mut self) {
+    pub fn run_all(&mut self) {
         while self.blocks.len() > 0 {
             self.run();
         }
