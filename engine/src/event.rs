@@ -20,10 +20,12 @@
 //!         8 Witnessed   tag u8, at_ms u64, old size u64, signed note of another log (u32)
 //!         9 LogKeySet   tag u8, at_ms u64, both until u64, keys before (u16), keys (u16), sealed seed (u16)
 //!        10 Imported    tag u8, origin (u8), position, count u32, count x item (see [`Imported`])
+//!        12 Declared    tag u8, at_ms u64, kind u8, region (u8), position, why (u16), by kind: 1 count u32, 2 signed note (u32)
 //! ```
 //! `(u8)`, `(u16)`, `(u32)`: a length of that width and that many bytes.
 
 mod anchored;
+mod declared;
 mod imported;
 mod logkey;
 mod record;
@@ -45,6 +47,7 @@ use crate::summary::Policy;
 
 pub use crate::codec::DecodeError;
 pub use anchored::{AnchorKind, Anchored, EVIDENCE_MAX, TARGET_MAX, Witnessed};
+pub use declared::{Declaration, Declared, WHY_MAX};
 pub use imported::{IMPORT_BYTES_MAX, ITEMS_MAX, Imported, Item, Position, positioned, ship};
 pub use logkey::{LOG_KEYS_TEXT_MAX, LogKeySet};
 pub use record::{Payload, Record, attestations, checkpoint_notes, encode_events, membership};
@@ -72,6 +75,8 @@ pub enum Event {
     LogKeySet(LogKeySet),
     /// A range of another region's log.
     Imported(Imported),
+    /// An operator says something of a region's log.
+    Declared(Declared),
 }
 
 /// A submission as it stood at the door.
@@ -211,6 +216,7 @@ mod tag {
     pub const WITNESSED: u8 = 8;
     pub const LOG_KEY_SET: u8 = 9;
     pub const IMPORTED: u8 = 10;
+    pub const DECLARED: u8 = 12;
 
     pub const KEY_HMAC_SEALED: u8 = 1;
     pub const KEY_ED25519: u8 = 2;
@@ -231,7 +237,8 @@ impl Event {
             | Event::Checkpoint(_)
             | Event::Anchored(_)
             | Event::Witnessed(_)
-            | Event::Imported(_) => None,
+            | Event::Imported(_)
+            | Event::Declared(_) => None,
         }
     }
 
@@ -255,6 +262,7 @@ impl Event {
             Event::Witnessed(witnessed) => witnessed.encode(out),
             Event::LogKeySet(set) => set.encode(out),
             Event::Imported(imported) => imported.encode(out),
+            Event::Declared(declared) => declared.encode(out),
         }
     }
 
@@ -278,6 +286,7 @@ impl Event {
             tag::WITNESSED => Event::Witnessed(Witnessed::read(&mut reader)?),
             tag::LOG_KEY_SET => Event::LogKeySet(LogKeySet::read(&mut reader)?),
             tag::IMPORTED => Event::Imported(Imported::read(&mut reader)?),
+            tag::DECLARED => Event::Declared(Declared::read(&mut reader)?),
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         };
         reader.end()?;

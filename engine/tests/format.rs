@@ -6,8 +6,8 @@
 
 use engine::checkpoint::{Checkpoint, Receipt, Signer};
 use engine::event::{
-    AnchorKind, Anchored, Attested, Envelope, Event, Imported, Item, KeyKind, KeySpec, LogKeySet, Payload,
-    PolicySet, Position, Record, Tenant, Witnessed, encode_events,
+    AnchorKind, Anchored, Attested, Declaration, Declared, Envelope, Event, Imported, Item, KeyKind, KeySpec,
+    LogKeySet, Payload, PolicySet, Position, Record, Tenant, Witnessed, encode_events,
 };
 use engine::ids::{KeyId, TenantId};
 use engine::ledger::{First, Ledger, MemTable};
@@ -360,6 +360,8 @@ fn today() -> Value {
                 note: b"note".to_vec(),
                 evidence: b"token".to_vec(),
             })),
+            "declared-readmitted": encoded(&declared(Declaration::Readmitted { count: 1 })),
+            "declared-restored": encoded(&declared(Declaration::Restored { note: b"note".to_vec() })),
             "imported": encoded(&Event::Imported(Imported {
                 origin: "eu".into(),
                 from: Position::FIRST,
@@ -392,6 +394,11 @@ fn today() -> Value {
         "checkpoint": text(&note),
         "receipt": text(&receipt.encode()),
     })
+}
+
+fn declared(what: Declaration) -> Event {
+    let at = Position::of(Lsn(7));
+    Event::Declared(Declared { at_ms: 9, region: "eu".into(), at, why: "why".into(), what })
 }
 
 trait RowBytes {

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use engine::event::{Event, Item};
+use engine::event::{Declaration, Event, Item};
 
 /// Whatever the proposer wants back when its batch is applied: waiters, verdict slots.
 ///
@@ -41,6 +41,13 @@ pub fn weight(event: &Event) -> usize {
         }
         Event::Witnessed(witnessed) => rest + witnessed.note.len(),
         Event::LogKeySet(set) => rest + set.follows.len() + set.keys.len() + set.sealed.len(),
+        Event::Declared(declared) => {
+            let note = match &declared.what {
+                Declaration::Readmitted { .. } => 0,
+                Declaration::Restored { note } => note.len(),
+            };
+            2 * rest + declared.why.len() + note
+        }
         Event::Imported(imported) => {
             let items = imported.items.iter().map(|item| match item {
                 Item::Event { event, .. } => 8 + weight(event),

@@ -40,6 +40,7 @@ pub mod runs;
 mod scan;
 pub mod seed;
 mod segment;
+pub mod shipment;
 mod source;
 mod standing;
 mod stats;

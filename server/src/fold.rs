@@ -476,7 +476,7 @@ impl Shared {
                 core.since_snapshot += imported.items.len() as u64;
                 None
             }
-            Event::Attested(_) | Event::Anchored(_) | Event::Witnessed(_) => None,
+            Event::Attested(_) | Event::Anchored(_) | Event::Witnessed(_) | Event::Declared(_) => None,
         };
         Ok((decided, leaf))
     }

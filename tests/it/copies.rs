@@ -1,14 +1,13 @@
 //! Copies that nobody can delete: in a directory, and in a bucket of a server that we did not write.
 
-use crate::bins;
+use crate::moto::Moto;
 use crate::node::{Node, Start};
-use crate::outsiders::{gotlog, run, tool};
+use crate::outsiders::{gotlog, run};
 use crate::pcs::submission;
-use crate::ports;
 use crate::tools::{self, insist_sound};
 use crate::witness::{eventually, metric};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 fn text(path: &Path) -> String {
     path.to_str().expect("a text path").to_owned()
@@ -139,42 +138,6 @@ fn newest_size(copy: &Path) -> (PathBuf, u64) {
     let path = newest(copy);
     let size = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
     (path, size.expect("a size"))
-}
-
-/// A server of others with the S3 protocol.
-struct Moto {
-    url: String,
-    python: PathBuf,
-    child: Child,
-}
-
-impl Moto {
-    fn start() -> Moto {
-        let python = tool("anchors");
-        let address = ports::free();
-        let mut command = Command::new(&python);
-        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &address.port().to_string()]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().expect("moto starts");
-        eventually("moto answers", || std::net::TcpStream::connect(address).is_ok());
-        Moto { url: format!("http://{address}"), python, child }
-    }
-
-    fn say(&self, act: &str, bucket: &str, more: &[&str]) -> String {
-        let script = bins::root().join("tests/outsiders/bucket.py");
-        let mut command = Command::new(&self.python);
-        command.arg(script).args([act, &self.url, bucket]).args(more);
-        let (code, said) = run(&mut command);
-        assert_eq!(code, Some(0), "bucket.py {act}: {said}");
-        said
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it ends");
-    }
 }
 
 #[test]

@@ -16,37 +16,45 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 pub const TOKEN: &str = "operator";
 
-/// Two regions, `a` and `b`, and the directory between them.
+/// Two regions, `a` and `b`, and what is between them.
 pub struct World {
     pub directory: tempfile::TempDir,
     pub starts: [Start; 2],
 }
 
+fn text(path: PathBuf) -> String {
+    path.to_str().expect("a text path").to_owned()
+}
+
 impl World {
-    /// Both have their keys and know each other.
+    /// Both ship to one directory, have their keys and know each other.
     pub fn new() -> World {
         let directory = tempfile::tempdir().expect("a directory");
         let place = directory.path().join("place");
         std::fs::create_dir(&place).expect("a place");
-        let text = |path: PathBuf| path.to_str().expect("a text path").to_owned();
-        let start = |region: &str| {
-            Start::on(&directory.path().join(region))
+        World::at(directory, &text(place), [&[], &[]])
+    }
+
+    /// The same with another place and more settings for each.
+    pub fn at(directory: tempfile::TempDir, place: &str, more: [&[(&str, &str)]; 2]) -> World {
+        let start = |region: &str, more: &[(&str, &str)]| {
+            let start = Start::on(&directory.path().join(region))
                 .with("FLK_REGION", region)
                 .with("FLK_ADMIN_TOKEN", TOKEN)
-                .with("FLK_REGIONS_PLACE", &text(place.clone()))
+                .with("FLK_REGIONS_PLACE", place);
+            more.iter().fold(start, |start, (name, value)| start.with(name, value))
         };
-        let starts = [start("a"), start("b")];
+        let starts = [start("a", more[0]), start("b", more[1])];
         // A first start alone makes the keys that the other region is given.
         for start in &starts {
             start.ready().stop();
         }
         let peered = |at: usize, other: &str| {
             let vkeys = text(directory.path().join(other).join("keys/region.vkey"));
-            let peer = format!("{other} {} {vkeys}", text(place.clone()));
-            starts[at].clone().with("FLK_REGIONS_PEERS", &peer)
+            starts[at].clone().with("FLK_REGIONS_PEERS", &format!("{other} {place} {vkeys}"))
         };
         let starts = [peered(0, "b"), peered(1, "a")];
-        World { starts, directory }
+        World { directory, starts }
     }
 
     pub fn data(&self, region: &str) -> PathBuf {
@@ -72,7 +80,7 @@ impl World {
 }
 
 /// Objects of a directory in the order of their names. One that is being put has two names for a moment.
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub fn files(directory: &Path) -> Vec<PathBuf> {
     let list = std::fs::read_dir(directory).map(|list| list.map(|entry| entry.expect("an entry").path()));
     let mut files: Vec<PathBuf> = list.map(Iterator::collect).unwrap_or_default();
     files.retain(|path| !path.to_string_lossy().contains('#'));
@@ -127,7 +135,7 @@ pub fn metric(node: &Node, line: &str) -> f64 {
     found.unwrap_or_else(|| panic!("no {line} in\n{page}"))
 }
 
-fn sound(world: &World, merged: &str) {
+pub fn sound(world: &World, merged: &str) {
     for region in ["a", "b"] {
         let data = world.data(region);
         tools::insist_sound(&data);
@@ -452,6 +460,8 @@ fn bad_settings_are_refused_by_name() {
         (format!("b {place} {vkey},b {place} {vkey}"), "it stands twice"),
         (format!("b {place} {}", log_only.display()), "holds no mirror's key"),
         (format!("b/ {place} {vkey}"), "must be 1 to 64"),
+        (format!("b s3://ship/x {vkey}"), "no [[store]] of regions.stores_file has the bucket 'ship'"),
+        (format!("b gs://ship {vkey}"), "not gs://"),
     ];
     for (peers, told) in cases {
         let (status, log) = world.starts[0].clone().with("FLK_REGIONS_PEERS", &peers).refused();

@@ -21,6 +21,7 @@ pub mod object;
 pub mod pack;
 pub mod page;
 pub mod receipt;
+pub mod region;
 pub mod replay;
 pub mod report;
 pub mod sign;

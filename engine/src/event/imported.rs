@@ -191,7 +191,7 @@ impl Item {
     }
 }
 
-fn region(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
+pub(super) fn region(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
     let name = core::str::from_utf8(reader.bytes8(REGION_MAX, "region")?);
     let name = name.map_err(|_| DecodeError::OutOfBounds("region"))?;
     TenantId::new(name).map_err(|_| DecodeError::OutOfBounds("region"))?;

@@ -84,6 +84,7 @@ impl<T: Table> Ledger<T> {
                 self.log_keys.noted(note, self.tree.size());
             }
             Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) | Event::Imported(_) => {}
+            Event::Declared(declared) => self.declare(declared),
             Event::TenantSet(_) | Event::KeySet(_) | Event::PolicySet(_) => {
                 if let Outcome::Configured { .. } = outcome {
                     self.configure(event);
@@ -156,7 +157,8 @@ impl<T: Table> Ledger<T> {
             | Event::Anchored(_)
             | Event::Witnessed(_)
             | Event::LogKeySet(_)
-            | Event::Imported(_) => {
+            | Event::Imported(_)
+            | Event::Declared(_) => {
                 unreachable!("only settings are configured")
             }
         }
@@ -280,7 +282,8 @@ impl<T: Table> Ledger<T> {
                 | Event::Checkpoint(_)
                 | Event::Anchored(_)
                 | Event::Witnessed(_)
-                | Event::Imported(_),
+                | Event::Imported(_)
+                | Event::Declared(_),
                 Outcome::Configured { .. },
             )
             | (
@@ -288,7 +291,8 @@ impl<T: Table> Ledger<T> {
                 | Event::Checkpoint(_)
                 | Event::Anchored(_)
                 | Event::Witnessed(_)
-                | Event::Imported(_),
+                | Event::Imported(_)
+                | Event::Declared(_),
                 Outcome::First { .. } | Outcome::Conflict { .. },
             ) => {
                 unreachable!("an outcome belongs to its kind of event")

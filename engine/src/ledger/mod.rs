@@ -200,7 +200,8 @@ impl<T: Table> Ledger<T> {
             | Event::Checkpoint(_)
             | Event::Anchored(_)
             | Event::Witnessed(_)
-            | Event::Imported(_) => Outcome::Noted,
+            | Event::Imported(_)
+            | Event::Declared(_) => Outcome::Noted,
         })
     }
 

@@ -14,6 +14,7 @@
 //! ([`Item::Seen`]), and a lookup on its behalf sees the rows up to there and no others; a range that speaks of what we do
 //! not know yet has to wait.
 
+mod declare;
 mod ghost;
 mod keep;
 mod not_yet;

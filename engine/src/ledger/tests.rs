@@ -281,7 +281,8 @@ proptest! {
  | Event::Anchored(_)
  | Event::Witnessed(_)
              | Event::LogKeySet(_)
-             | Event::Imported(_) => false,
+             | Event::Imported(_)
+             | Event::Declared(_) => false,
         };
         // What happened, without where it stands in the log.
         let gist = |outcome: &Outcome| match outcome {

@@ -19,6 +19,7 @@ use object_store::client::{
 use object_store::{ObjectStore, RetryConfig};
 use sha2::{Digest as _, Sha256};
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,49 @@ pub struct Bucket {
     pub name: String,
     /// Region that requests are signed for.
     pub region: String,
+}
+
+impl Bucket {
+    /// Whether its names can be part of an address.
+    ///
+    /// # Errors
+    /// What they may be.
+    pub fn check(&self) -> Result<(), String> {
+        if self.name.is_empty() || !plain(&self.name, b".-") || !plain(&self.region, b"-") {
+            return Err("bucket is of A-Z a-z 0-9 . - and region of A-Z a-z 0-9 -".into());
+        }
+        Ok(())
+    }
+}
+
+fn plain(text: &str, odd: &[u8]) -> bool {
+    text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || odd.contains(&byte))
+}
+
+/// Whether objects may lie below this prefix; an empty one means the whole bucket.
+///
+/// # Errors
+/// What it may be.
+pub fn check_prefix(prefix: &str) -> Result<(), String> {
+    let folder = |part: &str| !matches!(part, "" | "." | "..");
+    if !prefix.is_empty() && (!plain(prefix, b"._-/") || !prefix.split('/').all(folder)) {
+        return Err("prefix is of A-Z a-z 0-9 . _ - /, and neither begins nor ends with /".into());
+    }
+    Ok(())
+}
+
+/// An access key from a file of two lines: its id, and its secret.
+///
+/// # Errors
+/// What is wrong with the file; never what stands in it.
+pub fn read_key(path: &Path) -> Result<AwsCredential, String> {
+    let at = |why: &str| format!("{}: {why}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| at(&error.to_string()))?;
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let [id, secret] = lines[..] else {
+        return Err(at("two lines are wanted: the access key's id, and its secret"));
+    };
+    Ok(AwsCredential { key_id: id.into(), secret_key: secret.into(), token: None })
 }
 
 /// Goes with a request to put: until when the object must be kept.

@@ -10,7 +10,7 @@
 //! in the metrics and in every receipt.
 
 mod admin;
-mod bucket;
+pub mod bucket;
 mod calendar;
 mod copy;
 mod enrich;

@@ -35,7 +35,7 @@
 //! every_s = 3600
 //! ```
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, check_prefix, read_key};
 use super::calendar::Calendars;
 use super::copy::plain;
 use super::place::Place;
@@ -45,7 +45,6 @@ use crate::outbound::{Outbound, Url};
 use engine::checkpoint::{TrustPolicy, Witness};
 use engine::event::AnchorKind;
 use jiff::SignedDuration;
-use object_store::aws::AwsCredential;
 use object_store::local::LocalFileSystem;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -259,27 +258,13 @@ fn directory(path: &Path) -> Result<Place, String> {
 }
 
 fn bucket(s3: &S3, out: &Outbound) -> Result<Place, String> {
-    let plain = |text: &str, odd: &[u8]| {
-        text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || odd.contains(&byte))
-    };
-    if s3.bucket.is_empty() || !plain(&s3.bucket, b".-") || !plain(&s3.region, b"-") {
-        return Err("bucket is of A-Z a-z 0-9 . - and region of A-Z a-z 0-9 -".into());
-    }
-    let folder = |part: &str| !matches!(part, "" | "." | "..");
-    if !s3.prefix.is_empty() && (!plain(&s3.prefix, b"._-/") || !s3.prefix.split('/').all(folder)) {
-        return Err("prefix is of A-Z a-z 0-9 . _ - /, and neither begins nor ends with /".into());
-    }
+    let known = Bucket { url: Url::parse(&s3.url)?, name: s3.bucket.clone(), region: s3.region.clone() };
+    known.check()?;
+    check_prefix(&s3.prefix)?;
     if s3.retain_days == 0 || s3.retain_days > RETAIN_MAX_DAYS {
         return Err(format!("retain_days is from 1 to {RETAIN_MAX_DAYS}"));
     }
-    let at = |why: &str| format!("{}: {why}", s3.key_file.display());
-    let text = std::fs::read_to_string(&s3.key_file).map_err(|error| at(&error.to_string()))?;
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let [id, secret] = lines[..] else {
-        return Err(at("two lines are wanted: the access key's id, and its secret"));
-    };
-    let key = AwsCredential { key_id: id.into(), secret_key: secret.into(), token: None };
-    let known = Bucket { url: Url::parse(&s3.url)?, name: s3.bucket.clone(), region: s3.region.clone() };
+    let key = read_key(&s3.key_file)?;
     let store = super::bucket::open(&known, key, out.clone())?;
     let keep = SignedDuration::from_hours(24 * i64::from(s3.retain_days));
     Ok(Place::new(store, format!("s3://{}", s3.bucket), &s3.prefix, Some(keep)))

@@ -36,7 +36,7 @@ static FOREIGN: &[Foreign] = &[
     Foreign { name: "PII_SCAN_MODE", reaction: OnlyOk(&["detect", "off"]), why: "submissions are not scanned for personal data" },
     Foreign { name: "TIER_*", reaction: Warn, why: "old keys move to sorted runs by age without settings" },
     Foreign { name: "WAL_REPLICATION_ENABLED", reaction: OnlyOk(&["false", "0"]), why: "shipping is asked for with regions.place and regions.peers (docs/REGIONS.md)" },
-    Foreign { name: "WAL_REMOTE_BUCKET", reaction: OnlyOk(&[]), why: "this build ships its log to directories only: regions.place (docs/REGIONS.md)" },
+    Foreign { name: "WAL_REMOTE_BUCKET", reaction: OnlyOk(&[]), why: "a bucket is named by regions.place and found by regions.stores_file (docs/REGIONS.md)" },
     Foreign { name: "VRF_ENABLED", reaction: OnlyOk(&["false", "0"]), why: "VRF proofs are not checked" },
     Foreign { name: "VRF_MODE", reaction: OnlyOk(&["shadow"]), why: "VRF proofs are not checked" },
     Foreign { name: "VRF_PUBKEY", reaction: Warn, why: "VRF proofs are not checked" },

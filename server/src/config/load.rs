@@ -292,6 +292,7 @@ fn blank() -> Config {
         anchor_ca: PathBuf::new(),
         anchor_tries: 0,
         regions_place: None,
+        regions_stores: None,
         regions_peers: Vec::new(),
         metrics_user: None,
         metrics_pass: None,

@@ -69,8 +69,8 @@ pub enum ConfigError {
 pub struct PeerRegion {
     /// Its name.
     pub region: String,
-    /// Where its shipments lie.
-    pub place: PathBuf,
+    /// Where its shipments lie: a directory, or `s3://bucket/prefix`.
+    pub place: String,
     /// A copy of its `keys/region.vkey`.
     pub vkeys: PathBuf,
 }
@@ -177,7 +177,8 @@ pub struct Config {
     pub anchor_targets: Option<PathBuf>,
     pub anchor_ca: PathBuf,
     pub anchor_tries: u32,
-    pub regions_place: Option<PathBuf>,
+    pub regions_place: Option<String>,
+    pub regions_stores: Option<PathBuf>,
     pub regions_peers: Vec<PeerRegion>,
     pub metrics_user: Option<String>,
     pub metrics_pass: Option<Secret>,

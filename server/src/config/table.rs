@@ -100,7 +100,8 @@ pub static SETTINGS: &[Setting] = settings! {
     "anchor.targets_file" ["FLK_ANCHOR_TARGETS_FILE"] = "", "path", "time-stamp authorities, calendars and places for copies of checkpoints, TOML (docs/AUDIT.md)", |c, v| c.anchor_targets = path(v);
     "anchor.ca_file" ["FLK_ANCHOR_CA_FILE"] = "/etc/ssl/certs/ca-certificates.crt", "path", "authorities that witnesses and others with https addresses are held to, PEM; read only if there is one", |c, v| c.anchor_ca = PathBuf::from(v);
     "anchor.tries" ["FLK_ANCHOR_TRIES"] = "8", "tries", "failed tries in a row before a target's task counts as given up (flk audit dlq); newer checkpoints are tried all the same", |c, v| c.anchor_tries = within(v, 1, 1000)?;
-    "regions.place" ["FLK_REGIONS_PLACE"] = "", "path", "directory that other regions can read, where this one's log is shipped to; not set means that nothing is shipped", |c, v| c.regions_place = path(v);
+    "regions.place" ["FLK_REGIONS_PLACE"] = "", "path", "directory, or s3://bucket/prefix, that other regions can read, where this one's log is shipped to; not set means that nothing is shipped", |c, v| c.regions_place = text(v);
+    "regions.stores_file" ["FLK_REGIONS_STORES_FILE"] = "", "path", "where the buckets of s3:// places are and the keys to them, TOML (docs/REGIONS.md)", |c, v| c.regions_stores = path(v);
     "regions.peers" ["FLK_REGIONS_PEERS"] = "", "list of 'name place vkey_file', comma separated", "other regions whose logs are taken in: where their shipments lie, and a copy of their keys/region.vkey", |c, v| c.regions_peers = regions(v)?;
     "metrics.user" ["FLK_METRICS_USER", "METRICS_USER"] = "", "text", "basic auth on /metrics when not empty", |c, v| c.metrics_user = Some(v.to_owned()).filter(|v| !v.is_empty());
     "metrics.pass" ["FLK_METRICS_PASS", "METRICS_PASS"] = "", "secret text", "the password of metrics.user", |c, v| c.metrics_pass = secret(v);
@@ -170,7 +171,7 @@ fn regions(v: &str) -> Result<Vec<PeerRegion>, String> {
             return Err(format!("'{}' is not: name place vkey_file", part.trim()));
         };
         let region = name(region).map_err(|why| format!("region {region}: {why}"))?;
-        Ok(PeerRegion { region, place: PathBuf::from(place), vkeys: PathBuf::from(vkeys) })
+        Ok(PeerRegion { region, place: (*place).to_owned(), vkeys: PathBuf::from(vkeys) })
     };
     let all: Vec<PeerRegion> =
         v.split(',').filter(|part| !part.trim().is_empty()).map(one).collect::<Result<_, String>>()?;

@@ -61,6 +61,9 @@ pub(super) enum Change {
     /// Go over to a new one; for so many seconds the one before signs, too.
     #[serde(rename = "rotate-log-key")]
     RotateLogKey { both_s: u64 },
+    /// Take another region's log in again, which contradicted itself.
+    #[serde(rename = "readmit-region")]
+    ReadmitRegion { region: String, why: String },
 }
 
 /// Bearer token of the administrator.
@@ -135,6 +138,7 @@ pub(super) async fn here(node: &Arc<Node>, ask: &Ask) -> Result<Reply, Problem> 
         Change::Show {} => {}
         Change::Anchors {} => return Ok(super::anchors::here(node, None)),
         Change::Cosign { request } => return super::cosign::here(node, &request).await,
+        Change::ReadmitRegion { region, why } => super::regions::readmit(node, &region, why).await?,
         Change::LogKeys {} => return Ok(super::logkeys::here(node)),
         Change::RotateLogKey { both_s } => return super::logkeys::rotate(node, both_s).await,
         Change::Retry { target } => return Ok(super::anchors::here(node, Some((Act::Retry, target)))),

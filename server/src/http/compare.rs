@@ -8,7 +8,7 @@ use super::cluster::authorise;
 use super::refusal::{Problem, Refusal};
 use super::reply::{JSON, Reply};
 use crate::node::Node;
-use engine::event::{Event, KeyKind, Payload, Record};
+use engine::event::{Declaration, Event, KeyKind, Payload, Record};
 use engine::log::{Digest, Lsn};
 use hyper::header::HeaderMap;
 use serde_json::{Map, Value, json};
@@ -257,6 +257,13 @@ fn show_event(event: &Event) -> Value {
         Event::Imported(imported) => json!({
             "event": "Imported", "origin": imported.origin.as_str(), "from": imported.from.lsn.0,
             "items": imported.items.len(),
+        }),
+        Event::Declared(declared) => json!({
+            "event": "Declared", "at_ms": declared.at_ms, "region": declared.region.as_str(), "record": declared.at.lsn.0,
+            "why": declared.why.as_str(), "what": match &declared.what {
+                Declaration::Readmitted { .. } => "readmitted",
+                Declaration::Restored { .. } => "restored",
+            },
         }),
     };
     out["sha256"] = json!(Digest(Sha256::digest(&bytes).into()).to_string());

@@ -19,6 +19,7 @@ mod logkeys;
 pub mod openapi;
 mod ops;
 pub mod refusal;
+mod regions;
 pub(crate) mod reply;
 pub mod routes;
 mod starting;

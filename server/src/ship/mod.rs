@@ -14,9 +14,8 @@
 //! - G1 ship-in-order: bills are made in the order of the log and taken in the order of the log; one that is missing or is not
 //!   what it must be holds up everything behind it, and is told.
 
-pub mod bill;
-pub mod chunk;
 mod mirrors;
+mod place;
 pub mod plan;
 mod receiver;
 pub mod remote;
@@ -29,7 +28,10 @@ use crate::keys::{self, KeyError};
 use crate::node::Node;
 use engine::checkpoint::{Cosigner, LogKeys, NoteError, Signer, Verifier, Witness};
 use engine::ledger::Ledger;
+use place::Stores;
 use remote::Remote;
+use segments::shipment::keys::{KEYS_MAX, RegionKeys};
+pub use segments::shipment::{bill, chunk};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -39,8 +41,6 @@ use tokio::task::JoinSet;
 const TICK: Duration = Duration::from_millis(200);
 /// First and longest pause after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// Largest file of keys, bytes.
-const KEYS_MAX: u64 = 64 << 10;
 
 /// Why the settings about regions cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,9 @@ pub enum RegionError {
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error("regions.place {path}: {why}")]
-    Place { path: PathBuf, why: String },
+    Place { path: String, why: String },
+    #[error("regions.stores_file {path}: {why}")]
+    Stores { path: PathBuf, why: String },
     #[error("regions.peers: region {region}: {why}")]
     Peer { region: String, why: String },
     #[error("the mirror's name: {0}")]
@@ -130,7 +132,9 @@ impl Regions {
     /// [`RegionError`], naming the setting.
     pub fn open(config: &Config, founding: &Signer) -> Result<Option<Regions>, RegionError> {
         let Some(place) = &config.regions_place else { return Ok(None) };
-        let remote = Remote::directory(place, &config.region)
+        let stores = Stores::load(config)?;
+        let remote = stores
+            .open(place, &config.region)
             .map_err(|why| RegionError::Place { path: place.clone(), why })?;
         let mut peers: Vec<Peer> = Vec::new();
         for peer in &config.regions_peers {
@@ -141,9 +145,9 @@ impl Regions {
             if peers.iter().any(|other| other.region == peer.region) {
                 return Err(wrong("it stands twice".into()));
             }
-            let (key, mirror) = keys_of(&peer.vkeys, &peer.region).map_err(wrong)?;
-            let remote = Remote::directory(&peer.place, &peer.region)
-                .map_err(|why| wrong(format!("{}: {why}", peer.place.display())))?;
+            let RegionKeys { log: key, mirror } = keys_of(&peer.vkeys, &peer.region).map_err(wrong)?;
+            let remote = stores.open(&peer.place, &peer.region);
+            let remote = remote.map_err(|why| wrong(format!("{}: {why}", peer.place)))?;
             peers.push(Peer { region: peer.region.clone(), remote, key, mirror });
         }
         let may_create = match (config.cluster_join.is_empty(), config.create_keys) {
@@ -181,25 +185,15 @@ fn publish(config: &Config, founding: &Signer, cosigner: &Cosigner) -> Result<()
     crate::projections::replace(&path, text.as_bytes()).map_err(|source| RegionError::File { path, source })
 }
 
-/// The log's Ed25519 key and the mirror's, from another region's `keys/region.vkey`.
-fn keys_of(path: &Path, region: &str) -> Result<(Verifier, Witness), String> {
+/// What another region's `keys/region.vkey` says.
+fn keys_of(path: &Path, region: &str) -> Result<RegionKeys, String> {
     let shown = path.display();
     let size = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len();
     if size > KEYS_MAX {
         return Err(format!("{shown} is too large for a file of keys"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
-    let lines = || text.lines().filter(|line| !line.trim().is_empty());
-    let mut keys = lines().filter_map(|line| Verifier::parse(line).ok());
-    let key = keys.find(|key| key.algorithm() == "Ed25519");
-    let key = key.ok_or_else(|| format!("{shown} holds no key of a log"))?;
-    if !key.name().ends_with(&format!("/pcs/{region}")) {
-        return Err(format!("{shown} holds the key of {}", key.name()));
-    }
-    let mirror = lines().find_map(|line| Witness::parse(line).ok());
-    let mirror =
-        mirror.ok_or_else(|| format!("{shown} holds no mirror's key: it is not a keys/region.vkey"))?;
-    Ok((key, mirror))
+    RegionKeys::parse(&text, region).map_err(|why| format!("{shown} {why}"))
 }
 
 /// Ships, receives and mirrors while this node leads, until the task is dropped.

@@ -81,7 +81,8 @@ pub fn says_something(event: &Event) -> bool {
         | Event::KeySet(_)
         | Event::PolicySet(_)
         | Event::LogKeySet(_)
-        | Event::Checkpoint(_) => true,
+        | Event::Checkpoint(_)
+        | Event::Declared(_) => true,
         Event::Attested(_) | Event::Anchored(_) | Event::Witnessed(_) | Event::Imported(_) => false,
     }
 }

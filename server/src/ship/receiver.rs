@@ -152,10 +152,17 @@ async fn fetch(
             return bills.after.map_or(Ok(None), |next| Err(gap(next)));
         };
         from = Lsn(before);
-        note = peer.remote.get(&Bill::name(from), BILL_MAX as u64).await?;
-        let bill = read(peer, key, from, &note.clone().unwrap_or_default())?;
-        if bill.to < at.lsn {
-            return bills.after.map_or(Ok(None), |next| Err(gap(next)));
+        // The listing may lack bills between that one and ours.
+        loop {
+            note = peer.remote.get(&Bill::name(from), BILL_MAX as u64).await?;
+            let Some(found) = &note else {
+                return bills.after.map_or(Ok(None), |next| Err(gap(next)));
+            };
+            let bill = read(peer, key, from, found)?;
+            if bill.to >= at.lsn {
+                break;
+            }
+            from = bill.to.next();
         }
     }
     let Some(note) = note else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! The place where a region's shipments lie: a directory that another region can read, through `object_store`.
+//! The place where a region's shipments lie: a directory or a bucket that another region can read, through `object_store`.
 //!
 //! ```text
 //! PLACE/REGION/chunks/FROM-DIGEST   ranges of REGION's log
@@ -6,6 +6,10 @@
 //! PLACE/REGION/mirrors/ORIGIN       the newest checkpoint of ORIGIN that REGION holds durably, cosigned by it
 //! ```
 //! Each region writes below its own name only.
+//!
+//! A place is not believed when it says that it has taken something: what is put is read back, and what does not come back as it
+//! was is a refusal that names it. Nor is a listing believed to be whole. It is where the search begins; what lies behind
+//! it is asked for by name.
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -23,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Remote {
     store: Arc<dyn ObjectStore>,
-    region: String,
+    /// Folder of the region.
+    root: String,
 }
 
 impl Remote {
@@ -33,11 +38,17 @@ impl Remote {
     /// What is wrong with the directory.
     pub fn directory(path: &std::path::Path, region: &str) -> Result<Remote, String> {
         let store = LocalFileSystem::new_with_prefix(path).map_err(|error| plain(&error))?;
-        Ok(Remote { store: Arc::new(store.with_fsync(true)), region: region.to_owned() })
+        Ok(Remote::of(Box::new(store.with_fsync(true)), "", region))
+    }
+
+    /// The shipments of `region` below a prefix of a store; an empty one means the whole store.
+    pub fn of(store: Box<dyn ObjectStore>, prefix: &str, region: &str) -> Remote {
+        let root = if prefix.is_empty() { region.to_owned() } else { format!("{prefix}/{region}") };
+        Remote { store: store.into(), root }
     }
 
     fn path(&self, name: &str) -> Path {
-        Path::from(format!("{}/{name}", self.region))
+        Path::from(format!("{}/{name}", self.root))
     }
 
     /// Puts an object unless there is one of this name; `false` if there is.
@@ -46,9 +57,9 @@ impl Remote {
     /// Why the place does not take it.
     pub async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool, String> {
         let path = self.path(name);
-        let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Create.into());
+        let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes.clone()), PutMode::Create.into());
         match within(put).await? {
-            Ok(_) => Ok(true),
+            Ok(_) => self.insist(name, &bytes).await.map(|()| true),
             Err(Error::AlreadyExists { .. }) => Ok(false),
             Err(error) => Err(plain(&error)),
         }
@@ -61,8 +72,19 @@ impl Remote {
     pub async fn put(&self, name: &str, bytes: Bytes) -> Result<(), String> {
         let path = self.path(name);
         let options = PutOptions::from(PutMode::Overwrite);
-        let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes), options);
-        within(put).await?.map(drop).map_err(|error| plain(&error))
+        let put = self.store.put_opts(&path, PutPayload::from_bytes(bytes.clone()), options);
+        within(put).await?.map_err(|error| plain(&error))?;
+        self.insist(name, &bytes).await
+    }
+
+    /// What was put lies there.
+    async fn insist(&self, name: &str, bytes: &Bytes) -> Result<(), String> {
+        match self.get(name, bytes.len() as u64).await {
+            Ok(Some(lies)) if lies == *bytes => Ok(()),
+            Ok(None) => Err(format!("the place lies: {name} was taken and is not there")),
+            Ok(Some(_)) => Err(format!("the place lies: {name} was taken and something else is read back")),
+            Err(why) => Err(format!("{name} was taken and cannot be read back: {why}")),
+        }
     }
 
     /// An object of at most `most` bytes, if it is there.

@@ -68,6 +68,10 @@ async fn begin(node: &Node, regions: &Regions) -> Result<Course, String> {
         let bill = bill.ok_or("the last bill is listed and cannot be read")?;
         shipped = bill.to;
     }
+    // A listing may be late. What it does not name yet is found where it must lie.
+    while let Some(bill) = read_bill(node, regions, shipped.next()).await? {
+        shipped = bill.to;
+    }
     let applied = node.fold.core().ledger.applied();
     if shipped > applied {
         return Err(format!("records up to {shipped} are shipped, and this log ends at {applied}"));
@@ -203,7 +207,9 @@ async fn put(
     let note = bill.sign(&node.fold.signers.load().all()?);
     if !regions.remote.put_new(&Bill::name(from), note.into()).await? {
         // Another leader of ours was first, or this is a try whose answer was lost. What lies there counts.
-        read_bill(node, regions, from).await?;
+        if read_bill(node, regions, from).await?.is_none() {
+            return Err(format!("the place lies: it has a bill from record {from}, and does not give it"));
+        }
         return Err(format!("there is a bill from record {from} already"));
     }
     let mut inner = regions.lock();

@@ -53,7 +53,8 @@ fn rule(sight: &Sight) -> BTreeMap<Place, Answer> {
             | Event::Checkpoint(_)
             | Event::Anchored(_)
             | Event::Witnessed(_)
-            | Event::Imported(_) => 0,
+            | Event::Imported(_)
+            | Event::Declared(_) => 0,
         });
         let Event::Received(envelope) = event else { continue };
         let Some(sent) = known(envelope.tenant, &envelope.body).filter(|sent| sent.flaw == Flaw::None) else {

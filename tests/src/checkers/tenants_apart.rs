@@ -44,7 +44,8 @@ fn concerns(event: &Event, tenant: &TenantId) -> bool {
         | Event::Anchored(_)
         | Event::Witnessed(_)
         | Event::LogKeySet(_)
-        | Event::Imported(_) => false,
+        | Event::Imported(_)
+        | Event::Declared(_) => false,
     }
 }
 

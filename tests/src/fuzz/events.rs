@@ -1,8 +1,8 @@
 //! The log's own vocabulary: whoever can write a disk can hand us any of these bytes.
 
 use engine::event::{
-    AnchorKind, Anchored, Attested, Envelope, Event, Imported, Item, KeyKind, KeySpec, LogKeySet, Payload,
-    PolicySet, Position, Record, Tenant, Witnessed,
+    AnchorKind, Anchored, Attested, Declaration, Declared, Envelope, Event, Imported, Item, KeyKind, KeySpec,
+    LogKeySet, Payload, PolicySet, Position, Record, Tenant, Witnessed,
 };
 use engine::ids::{KeyId, TenantId};
 use engine::log::{Digest, Lsn};
@@ -99,6 +99,20 @@ fn samples() -> Vec<Event> {
             follows: "localhost/pcs/default+1f0c9a2b+AR\n".to_owned(),
             keys: "localhost/pcs/default+2f0c9a2b+AR\n".to_owned(),
             sealed: vec![4; 72],
+        }),
+        Event::Declared(Declared {
+            at_ms: 8,
+            region: "eu".to_owned(),
+            at: Position::of(Lsn(9)),
+            why: "the disk was lost".to_owned(),
+            what: Declaration::Restored { note: b"localhost/pcs/eu\n9\n\n".to_vec() },
+        }),
+        Event::Declared(Declared {
+            at_ms: 8,
+            region: "eu".to_owned(),
+            at: Position::of(Lsn(9)),
+            why: String::new(),
+            what: Declaration::Readmitted { count: 1 },
         }),
         Event::Imported(Imported {
             origin: "eu".to_owned(),

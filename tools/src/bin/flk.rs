@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
 use tools::{
-    agent, anchors, bench, cluster, divergence, doctor, keygen, logkeys, replay, sign, snapshot, submit,
+    agent, anchors, bench, cluster, divergence, doctor, keygen, logkeys, region, replay, sign, snapshot,
+    submit,
 };
 
 // Judging makes many small things on several threads and drops them on others.
@@ -37,6 +38,7 @@ enum Command {
     Keygen(keygen::Args),
     Keys(logkeys::Args),
     Cluster(cluster::Args),
+    Region(region::Args),
     Snapshot(snapshot::Args),
     Audit(anchors::Args),
 }
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Keygen(args) => keygen::run(args),
         Command::Keys(args) => logkeys::run(args),
         Command::Cluster(args) => cluster::run(args, ui),
+        Command::Region(args) => region::run(args, ui),
         Command::Snapshot(args) => snapshot::run(args, ui),
         Command::Audit(args) => anchors::run(args),
     };

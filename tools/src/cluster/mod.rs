@@ -218,7 +218,7 @@ impl Admin {
         if answer.status == 200 { Ok(answer.json()) } else { Err(refused(&self.url, &answer)) }
     }
 
-    fn change(&mut self, change: &Value) -> Result<Value, Fault> {
+    pub fn change(&mut self, change: &Value) -> Result<Value, Fault> {
         self.post("/v1/cluster/change", change.to_string().as_bytes())
     }
 

@@ -5,7 +5,7 @@
 //! again. Nor is a key, or whose directory it was.
 
 pub mod listing;
-mod membership;
+pub(crate) mod membership;
 mod restore;
 mod save;
 #[cfg(test)]
@@ -14,6 +14,7 @@ mod verify;
 
 use crate::report::{Fault, Report};
 use crate::ui::Ui;
+pub(crate) use restore::{own, random, taken};
 
 /// Copies a log to a directory, checks such a copy, and makes a node of it
 ///

@@ -166,14 +166,15 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     Ok(report)
 }
 
-/// What of a node is in a directory.
-fn taken(dir: &Path) -> Option<String> {
+/// What of a node is in a directory, beside keys.
+pub(crate) fn taken(dir: &Path) -> Option<String> {
     let list = std::fs::read_dir(dir).ok()?;
     let names = list.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.into_iter().find(|name| name != "keys")
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Fault> {
+/// Bytes that nobody can guess.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
         .map_err(|error| Fault::new("no randomness", "the operating system", error, "try again"))?;
@@ -185,7 +186,7 @@ fn remove(dir: &Path) -> Result<(), Fault> {
 }
 
 /// Says whose directory it is, durably.
-fn own(dir: &Path, owner: &Owner) -> std::io::Result<()> {
+pub(crate) fn own(dir: &Path, owner: &Owner) -> std::io::Result<()> {
     let path = dir.join("identity");
     let mut file = File::create_new(&path)?;
     file.write_all(owner.text().as_bytes())?;

@@ -1,7 +1,7 @@
 //! What a ledger knows of other regions, as bytes of its snapshot.
 //!
 //! ```text
-//! regions   count u16 x (name (u8), position), rows u64, rows before the first u64,
+//! regions   count u16 x (name, or name and `!` (u8), position), rows u64, rows before the first u64,
 //!           count u16 x (region (u8), region (u8), conflicts u64), count u16 x clash, count u8 x origin
 //! clash     key 32, 2 x (region (u8), leaf u64, time u64), fields u16
 //! origin    ledger's snapshot (u32), last row u8 (0 or 1) x 104, heads u32 x (size u64, root 32),
@@ -98,7 +98,8 @@ fn encode_origin(origin: &Origin, out: &mut Vec<u8>) -> Result<(), TableError> {
 pub(in crate::ledger) fn read(reader: &mut Reader<'_>) -> Result<(Seen, Origins), SnapshotError> {
     let mut seen = Seen::new();
     for _ in 0..reader.u16("regions")? {
-        seen.insert(text(reader)?, Position::read(reader)?);
+        // A counter of readmissions has one byte more than its region's name.
+        seen.insert(text_of(reader, REGION_MAX + 1)?, Position::read(reader)?);
     }
     let mut origins = Origins {
         rows: reader.u64("rows of regions")?,
@@ -162,7 +163,11 @@ fn read_origin(reader: &mut Reader<'_>) -> Result<Origin, SnapshotError> {
 }
 
 fn text(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
-    let bytes = reader.bytes8(REGION_MAX, "region")?;
+    text_of(reader, REGION_MAX)
+}
+
+fn text_of(reader: &mut Reader<'_>, most: usize) -> Result<String, DecodeError> {
+    let bytes = reader.bytes8(most, "region")?;
     Ok(core::str::from_utf8(bytes).map_err(|_| DecodeError::OutOfBounds("region"))?.into())
 }
 

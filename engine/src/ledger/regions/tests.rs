@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checkpoint::{Checkpoint, Signer};
-use crate::event::{KeyKind, KeySpec, Payload, Record, Tenant, ship};
+use crate::event::{Declaration, Declared, KeyKind, KeySpec, Payload, Record, Tenant, ship};
 use crate::ids::KeyId;
 use crate::ledger::{Applied, MemTable};
 use crate::summary::{PcsId, Policy};
@@ -396,4 +396,60 @@ proptest! {
             prop_assert_eq!(again.snapshot().unwrap(), region.ledger.snapshot().unwrap());
         }
     }
+}
+
+/// An operator readmits the region `b`, which stood at `at`.
+fn readmission(at: Position, count: u32) -> Event {
+    let what = Declaration::Readmitted { count };
+    Event::Declared(Declared { at_ms: 1, region: "b".into(), at, why: "because".into(), what })
+}
+
+#[test]
+fn a_region_that_contradicted_itself_is_taken_in_again_when_an_operator_says_so() {
+    let (mut a, mut b) = two();
+    a.submit(1, 0);
+    b.submit(2, 0);
+    b.attest();
+    a.import(&b, 100);
+    let mut attested = b.ledger.attest();
+    attested.ledger = Digest([1; 32]);
+    b.record(vec![Event::Attested(attested)]);
+    b.submit(3, 0);
+    b.attest();
+    // What stands behind the contradiction in the same range is not folded.
+    a.import(&b, 100);
+    let origin = a.ledger.origin("b").unwrap();
+    let at = origin.position();
+    assert!(origin.quarantine().is_some() && at < a.ledger.position_of("b"));
+    assert_eq!(a.range(&b, 100), None);
+    for (at, count) in [(at, 2), (at, 9), (Position::of(Lsn(99)), 1)] {
+        a.record(vec![readmission(at, count)]);
+        assert!(a.ledger.origin("b").unwrap().quarantine().is_some());
+        assert_eq!(a.ledger.readmitted("b"), 0);
+    }
+    a.record(vec![readmission(at, 1)]);
+    assert_eq!((a.ledger.readmitted("b"), a.ledger.position_of("b")), (1, at));
+    a.record(vec![readmission(at, 1)]);
+    assert_eq!(a.ledger.readmitted("b"), 1, "the same one again changes nothing");
+    let bytes = a.ledger.snapshot().unwrap();
+    assert!(
+        Ledger::restore(&bytes, a.ledger.table().clone())
+            .is_ok_and(|again| again.digest() == a.ledger.digest())
+    );
+    a.submit(4, 0);
+    a.attest();
+    // The other one folds our log again and knows what we knew at each place.
+    let mut regions = [a, b];
+    heal(&mut regions);
+    for region in &mut regions {
+        region.attest();
+    }
+    heal(&mut regions);
+    let [a, b] = regions;
+    for region in [&a, &b] {
+        let origin = region.ledger.origins().next().unwrap();
+        assert_eq!((origin.quarantine(), origin.attested() > Lsn::ZERO), (None, true));
+    }
+    assert_eq!(a.merged(), b.merged());
+    assert_eq!(a.first(3), b.first(3));
 }

@@ -1,0 +1,6 @@
+//! The objects in which a region's log lies at a place that other regions read: ranges ([`chunk`]), and what the region says
+//! of each ([`bill`]). Here stand their bytes; where they go and come from is for others to say.
+
+pub mod bill;
+pub mod chunk;
+pub mod keys;
