@@ -26,6 +26,7 @@ mod cosigners;
 mod directories;
 mod disk_faults;
 mod divergence;
+mod drills;
 mod framing;
 mod full_disk;
 mod group;

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod cluster;
 pub mod divergence;
 pub mod doctor;
+pub mod drill;
 pub mod http;
 pub mod keygen;
 pub mod keys;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
 use tools::{
-    agent, anchors, bench, cluster, divergence, doctor, keygen, logkeys, region, replay, sign, snapshot,
-    submit,
+    agent, anchors, bench, cluster, divergence, doctor, drill, keygen, logkeys, region, replay, sign,
+    snapshot, submit,
 };
 
 // Judging makes many small things on several threads and drops them on others.
@@ -34,6 +34,7 @@ enum Command {
     Bench(bench::Args),
     Replay(replay::Args),
     Divergence(divergence::Args),
+    Drill(drill::Args),
     Doctor(doctor::Args),
     Keygen(keygen::Args),
     Keys(logkeys::Args),
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(args, ui),
         Command::Replay(args) => replay::run(args, ui),
         Command::Divergence(args) => divergence::run(args, ui),
+        Command::Drill(args) => drill::run(args, ui),
         Command::Doctor(args) => doctor::run(args),
         Command::Keygen(args) => keygen::run(args),
         Command::Keys(args) => logkeys::run(args),
