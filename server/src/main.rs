@@ -102,16 +102,17 @@ async fn serve(config: Config, dev: bool) -> ExitCode {
         Ok(node) => node,
         Err(error) => return refuse(&error.to_string()),
     };
-    let running = match Running::start(node, front).await {
-        Ok(running) => running,
-        Err(error) => return refuse(&error.to_string()),
-    };
-    announce(&running, dev);
+    // Before anybody can see that it is ready: from then on it may be told to stop in order.
     let (Ok(mut term), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return refuse("signals cannot be waited for");
     };
+    let running = match Running::start(node, front).await {
+        Ok(running) => running,
+        Err(error) => return refuse(&error.to_string()),
+    };
+    announce(&running, dev);
     let mut end = ExitCode::SUCCESS;
     let mut stop = std::pin::pin!(async {
         tokio::select! {
