@@ -21,6 +21,8 @@
 //!         9 LogKeySet   tag u8, at_ms u64, both until u64, keys before (u16), keys (u16), sealed seed (u16)
 //!        10 Imported    tag u8, origin (u8), position, count u32, count x item (see [`Imported`])
 //!        12 Declared    tag u8, at_ms u64, kind u8, region (u8), position, why (u16), by kind: 1 count u32, 2 signed note (u32)
+//!        11 Reconciled  tag u8, at_ms u64, case 8, by a person u8, reason (u8), step u8: 2 approved, 3 refused, 4 effected,
+//!                       1 proposed: remedy u8, score u16, subject (u16)
 //! ```
 //! `(u8)`, `(u16)`, `(u32)`: a length of that width and that many bytes.
 
@@ -28,6 +30,7 @@ mod anchored;
 mod declared;
 mod imported;
 mod logkey;
+mod reconciled;
 mod record;
 
 use alloc::string::String;
@@ -50,6 +53,7 @@ pub use anchored::{AnchorKind, Anchored, EVIDENCE_MAX, TARGET_MAX, Witnessed};
 pub use declared::{Declaration, Declared, WHY_MAX};
 pub use imported::{IMPORT_BYTES_MAX, ITEMS_MAX, Imported, Item, Position, positioned, ship};
 pub use logkey::{LOG_KEYS_TEXT_MAX, LogKeySet};
+pub use reconciled::{CaseId, REASON_MAX, Reconciled, Remedy, SCORE_MAX, SUBJECT_MAX, Step};
 pub use record::{Payload, Record, attestations, checkpoint_notes, encode_events, membership};
 
 /// Something that happened. The log holds these and nothing else.
@@ -77,6 +81,8 @@ pub enum Event {
     Imported(Imported),
     /// An operator says something of a region's log.
     Declared(Declared),
+    /// What is proposed, decided or done where regions differ.
+    Reconciled(Reconciled),
 }
 
 /// A submission as it stood at the door.
@@ -217,6 +223,7 @@ mod tag {
     pub const LOG_KEY_SET: u8 = 9;
     pub const IMPORTED: u8 = 10;
     pub const DECLARED: u8 = 12;
+    pub const RECONCILED: u8 = 11;
 
     pub const KEY_HMAC_SEALED: u8 = 1;
     pub const KEY_ED25519: u8 = 2;
@@ -238,7 +245,8 @@ impl Event {
             | Event::Anchored(_)
             | Event::Witnessed(_)
             | Event::Imported(_)
-            | Event::Declared(_) => None,
+            | Event::Declared(_)
+            | Event::Reconciled(_) => None,
         }
     }
 
@@ -263,6 +271,7 @@ impl Event {
             Event::LogKeySet(set) => set.encode(out),
             Event::Imported(imported) => imported.encode(out),
             Event::Declared(declared) => declared.encode(out),
+            Event::Reconciled(step) => step.encode(out),
         }
     }
 
@@ -287,6 +296,7 @@ impl Event {
             tag::LOG_KEY_SET => Event::LogKeySet(LogKeySet::read(&mut reader)?),
             tag::IMPORTED => Event::Imported(Imported::read(&mut reader)?),
             tag::DECLARED => Event::Declared(Declared::read(&mut reader)?),
+            tag::RECONCILED => Event::Reconciled(Reconciled::read(&mut reader)?),
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         };
         reader.end()?;

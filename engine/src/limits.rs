@@ -115,6 +115,10 @@ pub const ORIGINS_MAX: u8 = 62;
 /// Most conflicts between regions that are kept by name; all of them are counted.
 pub const CLASHES_MAX: usize = 256;
 
+/// Most cases of reconciliation that are remembered; so many may wait. More than there can be reasons for at a time: a closed case
+/// that is forgotten while its reason is still there would be opened again.
+pub const CASES_MAX: usize = 512;
+
 /// Most places where ranges of another region's log begin that are kept to find its records again. When there are more,
 /// every second one is forgotten, and finding a record reads twice as far.
 pub const IMPORT_PLACES_MAX: usize = 65_536;
@@ -139,6 +143,7 @@ const _: () = {
     assert!(SEGMENT_SIZE >= 8 * RECORD_BYTES_MAX, "sealing is rarer than appending");
     assert!(SEGMENT_SIZE_TEST_MIN <= SEGMENT_SIZE_MIN && SEGMENT_SIZE_MIN <= SEGMENT_SIZE);
     assert!(RECENT_KEYS_MAX < ROWS_MAX);
+    assert!(CASES_MAX > CLASHES_MAX + 3 * ORIGINS_MAX as usize, "a case for every conflict and every region");
 };
 
 /// Names and values, in the order the fingerprint hashes them. Add at the end; never rename.

@@ -6,8 +6,9 @@
 
 use engine::checkpoint::{Checkpoint, Receipt, Signer};
 use engine::event::{
-    AnchorKind, Anchored, Attested, Declaration, Declared, Envelope, Event, Imported, Item, KeyKind, KeySpec,
-    LogKeySet, Payload, PolicySet, Position, Record, Tenant, Witnessed, encode_events,
+    AnchorKind, Anchored, Attested, CaseId, Declaration, Declared, Envelope, Event, Imported, Item, KeyKind,
+    KeySpec, LogKeySet, Payload, PolicySet, Position, Reconciled, Record, Remedy, Step, Tenant, Witnessed,
+    encode_events,
 };
 use engine::ids::{KeyId, TenantId};
 use engine::ledger::{First, Ledger, MemTable};
@@ -25,6 +26,9 @@ const PINNED: &str = "55298da492830b351fd4b35af07b256d8049693b239a941abf0c9f78d7
 
 /// The same over generated ranges of other regions' logs.
 const PINNED_IMPORTS: &str = "770029f2877ac953249b511ba96b5c8dbeef376ac43ac9bdf907db0a0d904008";
+
+/// The same over generated steps of cases.
+const PINNED_CASES: &str = "8067d6b808c3bc3beaf34e78df20fd316a84accddd98b6007cac95a69746031b";
 
 /// The same over generated attestations.
 const PINNED_ATTESTATIONS: &str = "1b4d5a11c3b4b0f26bcebf0a5f532417970b62fbaddc858c9b8c3dc6ba442cb3";
@@ -138,6 +142,22 @@ impl Numbers {
         Event::Imported(Imported { origin, from, items })
     }
 
+    fn step(&mut self) -> Event {
+        let (at_ms, case, by_person) = (self.time(), CaseId(self.array()), self.below(2) == 0);
+        let reason = self.name();
+        let step = match self.below(4) {
+            0 => Step::Approved,
+            1 => Step::Refused,
+            2 => Step::Effected,
+            _ => Step::Proposed {
+                remedy: Remedy::ALL[self.below(3) as usize],
+                score: self.below(1001) as u16,
+                subject: self.name(),
+            },
+        };
+        Event::Reconciled(Reconciled { at_ms, case, by_person, reason, step })
+    }
+
     fn record(&mut self) -> Record {
         let leader = self.next();
         let payload = match self.below(8) {
@@ -198,6 +218,21 @@ fn generated_imports_hash_to_the_pinned_value_and_come_back() {
         hasher.update(&bytes);
     }
     assert_eq!(hasher.finalize().to_hex().as_str(), PINNED_IMPORTS);
+}
+
+#[test]
+fn generated_cases_hash_to_the_pinned_value_and_come_back() {
+    let mut numbers = Numbers(5);
+    let mut hasher = blake3::Hasher::new();
+    for _ in 0..2000 {
+        let event = numbers.step();
+        let mut bytes = Vec::new();
+        event.encode(&mut bytes);
+        assert_eq!(Event::decode(&bytes).as_ref(), Ok(&event));
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(&bytes);
+    }
+    assert_eq!(hasher.finalize().to_hex().as_str(), PINNED_CASES);
 }
 
 #[test]
@@ -374,6 +409,13 @@ fn today() -> Value {
                     },
                     Item::End,
                 ],
+            })),
+            "reconciled": encoded(&Event::Reconciled(Reconciled {
+                at_ms: 9,
+                case: CaseId(*b"conflict"),
+                by_person: true,
+                reason: "known".into(),
+                step: Step::Proposed { remedy: Remedy::ChooseFirst, score: 900, subject: "a b".into() },
             })),
             "witnessed": encoded(&Event::Witnessed(Witnessed { at_ms: 9, old: 3, note: b"note".to_vec() })),
             "log-key": encoded(&Event::LogKeySet(LogKeySet {

@@ -8,10 +8,12 @@
 //! The fold is the only writer of the ledger. Requests read it under the same lock, briefly and rarely.
 
 mod divergence;
+mod known;
 mod settings;
 
 use divergence::Confirmation;
 pub use divergence::Diverged;
+pub use known::{Known, KnownLog};
 use settings::{admittable, key_table, statement};
 
 use crate::anchor::Feed;
@@ -188,13 +190,6 @@ impl Shared {
             .lsn()
             .map_or_else(String::new, |lsn| format!(", from a member's at {lsn}, not attested yet"));
         format!("applied {} digest {}{fetched}", said.upto, said.ledger)
-    }
-
-    /// One value over all regions' logs as far as they are known here; `None` in the middle of a record.
-    #[must_use]
-    pub fn merged(&self) -> Option<engine::log::Digest> {
-        let core = self.core();
-        (!core.inside && self.fatal().is_none()).then(|| core.ledger.merged_digest())
     }
 
     /// Replay is over and requests may come: the door learns the tenants.
@@ -476,7 +471,11 @@ impl Shared {
                 core.since_snapshot += imported.items.len() as u64;
                 None
             }
-            Event::Attested(_) | Event::Anchored(_) | Event::Witnessed(_) | Event::Declared(_) => None,
+            Event::Attested(_)
+            | Event::Anchored(_)
+            | Event::Witnessed(_)
+            | Event::Declared(_)
+            | Event::Reconciled(_) => None,
         };
         Ok((decided, leaf))
     }

@@ -162,7 +162,11 @@ fn promtool_finds_no_fault_in_the_alerts_and_their_metrics_are_there() {
     assert!(names.len() >= 8, "{names:?}");
     // Only a leader of several knows how far the others are, and only where there are regions something is said of them;
     // `group` and `regions` look at those.
-    let elsewhere = |name: &&str| *name == "flk_raft_peer_lag_records" || name.starts_with("flk_region_");
+    let elsewhere = |name: &&str| {
+        *name == "flk_raft_peer_lag_records"
+            || name.starts_with("flk_region_")
+            || name.starts_with("flk_reconcile_")
+    };
     for name in names.into_iter().filter(|name| !elsewhere(name)) {
         assert!(page.lines().any(|line| line.split(' ').next() == Some(name)), "{name} is missing:\n{page}");
     }

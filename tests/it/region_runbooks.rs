@@ -87,6 +87,8 @@ fn geo_split_brain() {
     let nodes = it.ready();
     let count = "dedup_divergence{region_a=\"a\",region_b=\"b\"}";
     wait("both know of it", || nodes.iter().all(|node| metric(node, count) == 1.0).then_some(()));
+    let open = "flk_reconcile_cases{state=\"open\"}";
+    wait("it is to be decided", || (metric(&nodes[1], open) == 1.0).then_some(()));
     let said = it.page.run();
     assert!(said.contains(&format!("{count} 1")), "{said}");
     it.page.run_all();

@@ -1,8 +1,10 @@
-//! `flk divergence`: where two nodes of a group ceased to be equal.
+//! `flk divergence`: where two nodes of a group, or of two regions, ceased to be equal.
 //!
 //! Both are asked for digests over the same ranges, first of the log and then of the leaves that came of it. Of the
 //! ranges that differ the first is asked for in parts, until one record or one leaf is left, which both show: some
 //! sixty-fold fewer places with every pair of questions.
+
+mod regions;
 
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use crate::cluster::{Admin, Server};
 use crate::report::{Exit, Fault, Report, State, Table};
 use crate::ui::{Ui, thousands};
 
-/// Names the first record or projection in which two nodes differ
+/// Names the first record, row or projection in which two nodes of a group or of two regions differ
 ///
 /// Exit codes: 0 they agree as far as both go, 1 a node cannot be asked, 2 they differ.
 #[derive(Clone, Debug, clap::Args)]
@@ -70,10 +72,11 @@ fn first(
     sides: &mut [&mut dyn Side; 2],
     of: &str,
     (mut from, mut to): (u64, u64),
+    parts: u64,
 ) -> Result<(Option<Difference>, u32), Fault> {
     let mut rounds = 0;
     while from < to {
-        let query = format!("?of={of}&from={from}&to={to}&parts={PARTS}");
+        let query = format!("?of={of}&from={from}&to={to}&parts={parts}");
         let [one, other] = [sides[0].ask(&query)?, sides[1].ask(&query)?];
         rounds += 1;
         let empty = Vec::new();
@@ -122,9 +125,12 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     };
     let (mut one, mut other) = (Admin::new(&server(&args.one))?, Admin::new(&server(&args.other))?);
     let ends = [one.ask("")?, other.ask("")?];
+    if regions::are_two(&ends) {
+        return regions::compare(&mut [&mut one, &mut other], &ends, args.from, ui);
+    }
     if ends[0]["cluster"] != ends[1]["cluster"] {
         let why = format!("cluster {} and cluster {}", text(&ends[0]["cluster"]), text(&ends[1]["cluster"]));
-        let what = "the nodes do not belong to one group";
+        let what = "the nodes belong neither to one group nor to two regions";
         return Err(Fault::new(what, format!("{} and {}", args.one, args.other), why, "flk cluster members"));
     }
     compare(&mut [&mut one, &mut other], &ends, args.from, ui)
@@ -139,8 +145,8 @@ fn compare(sides: &mut [&mut dyn Side; 2], ends: &[Value; 2], from: u64, ui: Ui)
         "comparing the {} records that both have",
         thousands(common("records").saturating_sub(1))
     ));
-    let (record, rounds) = first(sides, "records", (from, common("records")))?;
-    let (leaf, more) = first(sides, "leaves", (0, common("leaves")))?;
+    let (record, rounds) = first(sides, "records", (from, common("records")), PARTS)?;
+    let (leaf, more) = first(sides, "leaves", (0, common("leaves")), PARTS)?;
     let count = common("records").saturating_sub(from);
     match &record {
         None => report.check("records", State::Ok, format!("{} compared, all equal", thousands(count))),
@@ -287,7 +293,19 @@ mod tests {
     use super::*;
 
     /// A node that holds these numbers in both of its logs, counts its questions, and answers as a server does.
-    struct Numbers(Vec<u64>, u32);
+    pub(super) struct Numbers(Vec<u64>, u32);
+
+    impl Numbers {
+        pub(super) fn to(end: u64) -> Numbers {
+            Numbers((0..end).collect(), 0)
+        }
+
+        pub(super) fn wrong_at(end: u64, at: usize) -> Numbers {
+            let mut numbers = Numbers::to(end);
+            numbers.0[at] += 1000;
+            numbers
+        }
+    }
 
     impl Side for Numbers {
         fn ask(&mut self, query: &str) -> Result<Value, Fault> {
@@ -304,11 +322,16 @@ mod tests {
             let edge = |n: u64| from + (to - from) * n / parts;
             let parts: Vec<Value> = (0..parts)
                 .map(|n| {
-                    let held = &self.0[edge(n) as usize..edge(n + 1) as usize];
+                    // Nothing stands behind the last number.
+                    let end = self.0.len();
+                    let held = &self.0[end.min(edge(n) as usize)..end.min(edge(n + 1) as usize)];
                     json!({"from": edge(n), "to": edge(n + 1), "digest": format!("{held:?}")})
                 })
                 .collect();
-            let shown = if to - from == 1 { json!({"value": self.0[from as usize]}) } else { Value::Null };
+            let shown = match self.0.get(from as usize) {
+                Some(value) if to - from == 1 => json!({"value": value}),
+                _ => Value::Null,
+            };
             Ok(json!({"parts": parts, "shown": shown}))
         }
     }
@@ -320,7 +343,7 @@ mod tests {
             let mut wrong = sound.clone();
             wrong[at..].iter_mut().for_each(|value| *value += 1);
             let (mut one, mut other) = (Numbers(sound.clone(), 0), Numbers(wrong, 0));
-            let (found, rounds) = first(&mut [&mut one, &mut other], "records", (0, 10_000)).unwrap();
+            let (found, rounds) = first(&mut [&mut one, &mut other], "records", (0, 10_000), PARTS).unwrap();
             let found = found.unwrap();
             assert_eq!(found.at, at as u64);
             assert_eq!(found.shown, [json!({"value": at}), json!({"value": at + 1})]);
@@ -328,7 +351,7 @@ mod tests {
             assert!(rounds <= 4 && one.1 == rounds && other.1 == rounds, "{rounds} rounds");
         }
         let (mut one, mut other) = (Numbers(sound.clone(), 0), Numbers(sound, 0));
-        assert_eq!(first(&mut [&mut one, &mut other], "records", (0, 10_000)).unwrap(), (None, 1));
+        assert_eq!(first(&mut [&mut one, &mut other], "records", (0, 10_000), PARTS).unwrap(), (None, 1));
     }
 
     fn end(ledger: &str, diverged: Value) -> Value {

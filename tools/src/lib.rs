@@ -22,6 +22,7 @@ pub mod object;
 pub mod pack;
 pub mod page;
 pub mod receipt;
+pub mod reconcile;
 pub mod region;
 pub mod replay;
 pub mod report;

@@ -85,6 +85,7 @@ impl<T: Table> Ledger<T> {
             }
             Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) | Event::Imported(_) => {}
             Event::Declared(declared) => self.declare(declared),
+            Event::Reconciled(step) => self.cases.step(step),
             Event::TenantSet(_) | Event::KeySet(_) | Event::PolicySet(_) => {
                 if let Outcome::Configured { .. } = outcome {
                     self.configure(event);
@@ -158,7 +159,8 @@ impl<T: Table> Ledger<T> {
             | Event::Witnessed(_)
             | Event::LogKeySet(_)
             | Event::Imported(_)
-            | Event::Declared(_) => {
+            | Event::Declared(_)
+            | Event::Reconciled(_) => {
                 unreachable!("only settings are configured")
             }
         }
@@ -283,7 +285,8 @@ impl<T: Table> Ledger<T> {
                 | Event::Anchored(_)
                 | Event::Witnessed(_)
                 | Event::Imported(_)
-                | Event::Declared(_),
+                | Event::Declared(_)
+                | Event::Reconciled(_),
                 Outcome::Configured { .. },
             )
             | (
@@ -292,7 +295,8 @@ impl<T: Table> Ledger<T> {
                 | Event::Anchored(_)
                 | Event::Witnessed(_)
                 | Event::Imported(_)
-                | Event::Declared(_),
+                | Event::Declared(_)
+                | Event::Reconciled(_),
                 Outcome::First { .. } | Outcome::Conflict { .. },
             ) => {
                 unreachable!("an outcome belongs to its kind of event")

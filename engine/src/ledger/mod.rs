@@ -15,6 +15,7 @@
 
 mod ahead;
 mod attest;
+mod cases;
 mod fold;
 mod logkeys;
 mod outcome;
@@ -33,6 +34,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use attest::Attestations;
+use cases::Cases;
 use logkeys::LogKeyChanges;
 use outcome::Chain;
 use recent::Recent;
@@ -49,6 +51,7 @@ use crate::tree::Tree;
 
 pub use ahead::{Ahead, Place, Written};
 pub use attest::Divergence;
+pub use cases::{Case, CaseState};
 pub use fold::Applied;
 pub use logkeys::KeyChange;
 pub use outcome::{Outcome, RefusedReason};
@@ -80,6 +83,7 @@ pub struct Ledger<T> {
     rules: Rules,
     rules_version: u64,
     log_keys: LogKeyChanges,
+    cases: Cases,
     tally: Tally,
     chain: Chain,
     attestations: Attestations,
@@ -124,6 +128,7 @@ impl<T: Table> Ledger<T> {
             rules: Rules::new(),
             rules_version: 0,
             log_keys: LogKeyChanges::default(),
+            cases: Cases::default(),
             tally: Tally::default(),
             chain: Chain::resume(Digest::ZERO),
             attestations: Attestations::default(),
@@ -201,7 +206,8 @@ impl<T: Table> Ledger<T> {
             | Event::Anchored(_)
             | Event::Witnessed(_)
             | Event::Imported(_)
-            | Event::Declared(_) => Outcome::Noted,
+            | Event::Declared(_)
+            | Event::Reconciled(_) => Outcome::Noted,
         })
     }
 
@@ -342,6 +348,18 @@ impl<T: Table> Ledger<T> {
         self.log_keys.all()
     }
 
+    /// Where regions differ, and what was proposed and decided about it, in the order in which it was proposed; at most
+    /// [`crate::limits::CASES_MAX`].
+    pub fn cases(&self) -> impl Iterator<Item = &Case> {
+        self.cases.iter()
+    }
+
+    /// Conflicts between regions that were settled in this log.
+    #[must_use]
+    pub fn settled_conflicts(&self) -> u64 {
+        self.cases.settled()
+    }
+
     /// How often what happened, in the whole region.
     #[must_use]
     pub fn tally(&self) -> &Tally {
@@ -375,7 +393,7 @@ impl<T: Table> Ledger<T> {
     }
 
     /// Each projection's digest, in the order in which they depend on each other: what two ledgers compare to
-    /// name the first that differs. That of the log's keys is the last, and only there if they ever changed.
+    /// name the first that differs. Those of the log's keys and of cases are the last, and only there if there ever were any.
     ///
     /// # Panics
     /// Between the events of a record.
@@ -383,10 +401,11 @@ impl<T: Table> Ledger<T> {
     pub fn projections(&self) -> Vec<(&'static str, Digest)> {
         assert!(self.open == 0 && !self.chain.is_open(), "I3: digests are taken between records");
         let [tenants, policies, index, tree, tallies] = self.counted();
-        let mut all = Vec::with_capacity(7);
+        let mut all = Vec::with_capacity(8);
         all.extend([tenants, policies, ("outcomes", self.chain.link()), index, tree, tallies]);
         // A log that has the keys it began with has the digest that it always had.
         all.extend(self.log_keys.digest().map(|digest| ("log keys", digest)));
+        all.extend(self.cases.digest().map(|digest| ("cases", digest)));
         all
     }
 

@@ -30,7 +30,7 @@ pub(super) use keep::{encode, read};
 pub use not_yet::{NotYet, Quarantine};
 
 use super::outcome::Outcome;
-use super::{Content, Divergence, First, KeyChange, Ledger, Table, TableError, Tally};
+use super::{Case, Content, Divergence, First, KeyChange, Ledger, Table, TableError, Tally};
 use crate::checkpoint::Signed;
 use crate::event::{Envelope, Event, Imported, Item, Position};
 use crate::ids::TenantId;
@@ -116,6 +116,23 @@ impl Origin {
     #[must_use]
     pub fn log_keys(&self) -> &[KeyChange] {
         self.ledger.log_keys()
+    }
+
+    /// Where its operators and its nodes saw that regions differ.
+    pub fn cases(&self) -> impl Iterator<Item = &Case> {
+        self.ledger.cases()
+    }
+
+    /// Conflicts between regions that were settled there.
+    #[must_use]
+    pub fn settled_conflicts(&self) -> u64 {
+        self.ledger.settled_conflicts()
+    }
+
+    /// The digests of outcomes and ledger after one of its records, as far back as they are kept.
+    #[must_use]
+    pub fn computed_after(&self, lsn: Lsn) -> Option<(Digest, Digest)> {
+        self.ledger.computed_after(lsn)
     }
 
     /// What happened there, in numbers.
@@ -398,9 +415,15 @@ impl<T: Table> Ledger<T> {
     /// behind it.
     #[must_use]
     pub fn imported_at(&self, region: &str, place: Position) -> Option<Lsn> {
+        self.range_of(region, place).map(|(_, lsn)| lsn)
+    }
+
+    /// The same, with the place at which the range in that record begins.
+    #[must_use]
+    pub fn range_of(&self, region: &str, place: Position) -> Option<(Position, Lsn)> {
         let origin = self.origin(region).filter(|origin| place < origin.position())?;
         let after = origin.places.partition_point(|(from, _)| *from <= place);
-        after.checked_sub(1).map(|at| origin.places[at].1)
+        after.checked_sub(1).map(|at| origin.places[at])
     }
 
     /// How often two regions, named in order, took different contents under one name.

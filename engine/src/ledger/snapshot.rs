@@ -6,7 +6,8 @@
 //! chain 32, tally 80, policies, tenants, attestations, ledger digest 32, BLAKE3 of everything before 32
 //! ```
 //! The version is 1; one more of a log that changed its keys: the changes stand after the attestations; two more of a ledger
-//! that knows other regions: what it knows of them stands behind those, and rows are then those of all regions.
+//! that knows other regions: what it knows of them stands behind those, and rows are then those of all regions; four more of
+//! a log with cases: they stand behind all that.
 //!
 //! The rows themselves are the table's. Two digests must hold: that of the bytes, and the ledger's own,
 //! recomputed from what was read.
@@ -17,6 +18,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::attest::Attestations;
+use super::cases::Cases;
 use super::logkeys::LogKeyChanges;
 use super::outcome::Chain;
 use super::recent::Recent;
@@ -39,7 +41,10 @@ const WITH_LOG_KEYS: u8 = 1;
 /// Added for a ledger that knows other regions.
 const WITH_REGIONS: u8 = 2;
 
-const VERSION_MAX: u8 = VERSION + WITH_LOG_KEYS + WITH_REGIONS;
+/// Added for a log in which a case was opened.
+const WITH_CASES: u8 = 4;
+
+const VERSION_MAX: u8 = VERSION + WITH_LOG_KEYS + WITH_REGIONS + WITH_CASES;
 
 /// Why a ledger could not be restored. Replay the log instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +105,7 @@ struct Parts {
     log_keys: LogKeyChanges,
     seen: BTreeMap<String, Position>,
     origins: Origins,
+    cases: Cases,
     digest: Digest,
 }
 
@@ -148,6 +154,10 @@ impl Parts {
         if !origins.fit(rows) {
             return Err(DecodeError::OutOfBounds("rows of regions").into());
         }
+        let cases = match more & WITH_CASES {
+            0 => Cases::default(),
+            _ => Cases::read(&mut reader)?,
+        };
         let digest = Digest(reader.array("ledger digest")?);
         reader.end()?;
         let region = region.into();
@@ -168,6 +178,7 @@ impl Parts {
             log_keys,
             seen,
             origins,
+            cases,
             digest,
         })
     }
@@ -197,7 +208,9 @@ impl<T: Table> Ledger<T> {
         let mut out = Vec::with_capacity(64 << 10);
         let (rotated, known) = (!self.log_keys.all().is_empty(), !self.seen.is_empty());
         let rotated_bit = if rotated { WITH_LOG_KEYS } else { 0 };
-        out.push(VERSION + rotated_bit + if known { WITH_REGIONS } else { 0 });
+        let cases = self.cases.digest().is_some();
+        let cases_bit = if cases { WITH_CASES } else { 0 };
+        out.push(VERSION + rotated_bit + if known { WITH_REGIONS } else { 0 } + cases_bit);
         put8(&mut out, self.region.as_bytes());
         for number in [self.applied.0, self.now_ms, self.rules_version, self.table.rows()] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -216,6 +229,9 @@ impl<T: Table> Ledger<T> {
         }
         if known {
             super::regions::encode(&self.seen, &self.origins, &mut out)?;
+        }
+        if cases {
+            self.cases.encode(&mut out);
         }
         out.extend_from_slice(&digest.0);
         let sum = blake3::hash(&out);
@@ -251,6 +267,7 @@ impl<T: Table> Ledger<T> {
             log_keys: parts.log_keys,
             seen: parts.seen,
             origins: parts.origins,
+            cases: parts.cases,
             failed: None,
         };
         if ledger.last_row()? != parts.last_row {

@@ -138,7 +138,7 @@ impl First {
 
     /// The same row of another region.
     #[must_use]
-    pub(super) fn of_origin(mut self, origin: u8) -> First {
+    pub fn of_origin(mut self, origin: u8) -> First {
         self.flags = self.flags & 3 | origin << 2;
         self
     }

@@ -282,7 +282,8 @@ proptest! {
  | Event::Witnessed(_)
              | Event::LogKeySet(_)
              | Event::Imported(_)
-             | Event::Declared(_) => false,
+             | Event::Declared(_)
+             | Event::Reconciled(_) => false,
         };
         // What happened, without where it stands in the log.
         let gist = |outcome: &Outcome| match outcome {

@@ -64,9 +64,7 @@ impl Bill {
 
     /// The note, signed by all of these.
     pub fn sign(&self, signers: &[&Signer]) -> Vec<u8> {
-        let text = self.text();
-        let lines: String = signers.iter().map(|signer| signer.sign(text.as_bytes()).line()).collect();
-        format!("{text}\n{lines}").into_bytes()
+        seal(&self.text(), signers)
     }
 
     /// Reads a bill that this key signed.
@@ -74,18 +72,7 @@ impl Bill {
     /// # Errors
     /// What is wrong with it.
     pub fn open(note: &[u8], key: &Verifier) -> Result<Bill, &'static str> {
-        if note.len() > BILL_MAX {
-            return Err("it is too long for a bill");
-        }
-        let note = std::str::from_utf8(note).map_err(|_| "it is no text")?;
-        let (text, lines) = note.split_once("\n\n").ok_or("it has no signature")?;
-        let text = format!("{text}\n");
-        let lines = lines.strip_suffix('\n').ok_or("its last line is cut")?;
-        let signatures: Option<Vec<_>> = lines.split('\n').map(NoteSignature::parse).collect();
-        let signatures = signatures.ok_or("its signature is none")?;
-        let signature = signatures.into_iter().find(|signature| key.is_of(signature));
-        let signature = signature.ok_or("another key signed it")?;
-        key.verify(text.as_bytes(), &signature).map_err(|_| "its signature is wrong")?;
+        let text = open(note, BILL_MAX, key)?;
         let bill = Bill::parse(&text).ok_or("it is no bill")?;
         if bill.text() == text { Ok(bill) } else { Err("it is not in its one form") }
     }
@@ -112,6 +99,32 @@ impl Bill {
         let ordered = from > Lsn::ZERO && from <= to && to.0 < u64::MAX / 2;
         ordered.then_some(Bill { region, from, to, digest, bytes, raw, at_ms, head })
     }
+}
+
+/// A text, and a line of each of these under it.
+pub fn seal(text: &str, signers: &[&Signer]) -> Vec<u8> {
+    let lines: String = signers.iter().map(|signer| signer.sign(text.as_bytes()).line()).collect();
+    format!("{text}\n{lines}").into_bytes()
+}
+
+/// The text of a note of at most `most` bytes that this key signed.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn open(note: &[u8], most: usize, key: &Verifier) -> Result<String, &'static str> {
+    if note.len() > most {
+        return Err("it is too long");
+    }
+    let note = std::str::from_utf8(note).map_err(|_| "it is no text")?;
+    let (text, lines) = note.split_once("\n\n").ok_or("it has no signature")?;
+    let text = format!("{text}\n");
+    let lines = lines.strip_suffix('\n').ok_or("its last line is cut")?;
+    let signatures: Option<Vec<_>> = lines.split('\n').map(NoteSignature::parse).collect();
+    let signatures = signatures.ok_or("its signature is none")?;
+    let signature = signatures.into_iter().find(|signature| key.is_of(signature));
+    let signature = signature.ok_or("another key signed it")?;
+    key.verify(text.as_bytes(), &signature).map_err(|_| "its signature is wrong")?;
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -294,6 +294,7 @@ fn blank() -> Config {
         regions_place: None,
         regions_stores: None,
         regions_peers: Vec::new(),
+        reconcile_above: 950,
         metrics_user: None,
         metrics_pass: None,
         metrics_tenants: 0,

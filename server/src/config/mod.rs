@@ -15,7 +15,7 @@ mod tenants;
 
 pub use load::{Layer, Loaded, load, load_from};
 pub use secret::Secret;
-pub use table::{SETTINGS, Setting};
+pub use table::{SETTINGS, Setting, name as region_name};
 pub use tenants::{Alg, KeyConfig, TenantConfig};
 
 use std::net::{IpAddr, SocketAddr};
@@ -180,6 +180,8 @@ pub struct Config {
     pub regions_place: Option<String>,
     pub regions_stores: Option<PathBuf>,
     pub regions_peers: Vec<PeerRegion>,
+    /// Proposals with a score above this, in thousandths, are approved by themselves.
+    pub reconcile_above: u16,
     pub metrics_user: Option<String>,
     pub metrics_pass: Option<Secret>,
     pub metrics_tenants: usize,

@@ -103,6 +103,7 @@ pub static SETTINGS: &[Setting] = settings! {
     "regions.place" ["FLK_REGIONS_PLACE"] = "", "path", "directory, or s3://bucket/prefix, that other regions can read, where this one's log is shipped to; not set means that nothing is shipped", |c, v| c.regions_place = text(v);
     "regions.stores_file" ["FLK_REGIONS_STORES_FILE"] = "", "path", "where the buckets of s3:// places are and the keys to them, TOML (docs/REGIONS.md)", |c, v| c.regions_stores = path(v);
     "regions.peers" ["FLK_REGIONS_PEERS"] = "", "list of 'name place vkey_file', comma separated", "other regions whose logs are taken in: where their shipments lie, and a copy of their keys/region.vkey", |c, v| c.regions_peers = regions(v)?;
+    "regions.reconcile_above" ["FLK_REGIONS_RECONCILE_ABOVE"] = "0.95", "0 to 1", "where regions differ, proposals with a score above this are approved by themselves (flk reconcile); by default only fetching again is; 1 leaves everything to people", |c, v| c.reconcile_above = (within::<f64>(v, 0.0, 1.0)? * 1000.0).round() as u16;
     "metrics.user" ["FLK_METRICS_USER", "METRICS_USER"] = "", "text", "basic auth on /metrics when not empty", |c, v| c.metrics_user = Some(v.to_owned()).filter(|v| !v.is_empty());
     "metrics.pass" ["FLK_METRICS_PASS", "METRICS_PASS"] = "", "secret text", "the password of metrics.user", |c, v| c.metrics_pass = secret(v);
     "metrics.tenants" ["FLK_METRICS_TENANTS"] = "64", "tenants", "tenants with a label value of their own; later ones share 'other', so that series stay bounded", |c, v| c.metrics_tenants = within(v, 0, 10_000)?;
@@ -189,7 +190,11 @@ fn secret(v: &str) -> Option<Secret> {
     if v.is_empty() { None } else { Some(Secret::new(v.as_bytes().to_vec())) }
 }
 
-pub(super) fn name(v: &str) -> Result<String, String> {
+/// The name of a region, or of anything that is named like one.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn name(v: &str) -> Result<String, String> {
     let ok = (1..=64).contains(&v.len())
         && v.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         && v != "."

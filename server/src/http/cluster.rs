@@ -12,6 +12,7 @@ use super::reply::{JSON, Reply};
 use crate::anchor::Act;
 use crate::node::Node;
 use crate::peers::forward::{Ask, Kind, Wishes};
+use engine::event::Step;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
@@ -55,6 +56,14 @@ pub(super) enum Change {
     Drop { target: Option<String> },
     /// Cosign a checkpoint of another log.
     Cosign { request: String },
+    /// Where do regions differ, and what was decided?
+    Cases {},
+    /// One of these cases.
+    Case { case: String },
+    /// It may be done, or is known.
+    Approve { case: String, reason: String },
+    /// It is not to be done.
+    Refuse { case: String, reason: String },
     /// How do the log's own keys stand?
     #[serde(rename = "log-keys")]
     LogKeys {},
@@ -139,6 +148,14 @@ pub(super) async fn here(node: &Arc<Node>, ask: &Ask) -> Result<Reply, Problem> 
         Change::Anchors {} => return Ok(super::anchors::here(node, None)),
         Change::Cosign { request } => return super::cosign::here(node, &request).await,
         Change::ReadmitRegion { region, why } => super::regions::readmit(node, &region, why).await?,
+        Change::Cases {} => return Ok(super::reconcile::all(node)),
+        Change::Case { case } => return super::reconcile::one(node, &case).await,
+        Change::Approve { case, reason } => {
+            return super::reconcile::decide(node, &case, Step::Approved, reason).await;
+        }
+        Change::Refuse { case, reason } => {
+            return super::reconcile::decide(node, &case, Step::Refused, reason).await;
+        }
         Change::LogKeys {} => return Ok(super::logkeys::here(node)),
         Change::RotateLogKey { both_s } => return super::logkeys::rotate(node, both_s).await,
         Change::Retry { target } => return Ok(super::anchors::here(node, Some((Act::Retry, target)))),

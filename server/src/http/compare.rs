@@ -1,8 +1,11 @@
-//! What two nodes are compared by: digests over ranges of the log, and over ranges of what came of it.
+//! What two nodes are compared by: digests over ranges of the log, and over ranges of what came of it. Nodes of two regions
+//! are compared by either region's log as it is shipped, and by first rows (`regions`).
 //!
 //! `flk divergence` asks two nodes for the digests of the same ranges, goes on with the first that differs, and
 //! ends at one record or one leaf, which both then show. A range is read, not looked up: a comparison reads each log
 //! about once. L1: one comparison at a time, and a bounded number of parts in each answer.
+
+pub(crate) mod regions;
 
 use super::cluster::authorise;
 use super::refusal::{Problem, Refusal};
@@ -24,13 +27,20 @@ const LEAVES_AT_ONCE: u64 = 4096;
 /// Comparisons under way.
 static ONE: Semaphore = Semaphore::const_new(1);
 
+/// Where the first four bytes of a key end.
+const KEYS_END: u64 = 1 << 32;
+
 /// What is compared.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Of {
     /// The log, record by record.
     Records,
     /// The audit log, leaf by leaf.
     Leaves,
+    /// A region's log as it is shipped, record by record.
+    Shipped(String),
+    /// First rows of all regions as far as these logs count, by the first four bytes of their keys.
+    Rows(regions::Cut),
 }
 
 /// A question: these places, in so many parts.
@@ -44,19 +54,30 @@ struct Ask {
 impl Ask {
     fn parse(query: Option<&str>) -> Result<Option<Ask>, Problem> {
         let bad = |what: &str| Problem::from(Refusal::BadRequest).detail(what.to_owned());
-        let (mut of, mut numbers) = (None, [None; 3]);
+        let (mut of, mut numbers, mut log, mut cut) = ("", [None; 3], None, None);
         for part in query.unwrap_or_default().split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').ok_or_else(|| bad("a parameter has no value"))?;
             let number = || value.parse::<u64>().map_err(|_| bad("from, to and parts are numbers"));
             match name {
-                "of" if value == "records" => of = Some(Of::Records),
-                "of" if value == "leaves" => of = Some(Of::Leaves),
+                "of" => of = value,
+                "log" => {
+                    log = Some(crate::config::region_name(value).map_err(|_| bad("log names a region"))?)
+                }
+                "cut" => cut = Some(regions::cut(value).ok_or_else(|| bad("cut is REGION:RECORD,..."))?),
                 "from" => numbers[0] = Some(number()?),
                 "to" => numbers[1] = Some(number()?),
                 "parts" => numbers[2] = Some(number()?),
-                _ => return Err(bad("the parameters are of=records|leaves, from, to and parts")),
+                _ => return Err(bad("the parameters are of, from, to, parts, log and cut")),
             }
         }
+        let of = match (of, log, cut) {
+            ("", None, None) => None,
+            ("records", None, None) => Some(Of::Records),
+            ("leaves", None, None) => Some(Of::Leaves),
+            ("shipped", Some(region), None) => Some(Of::Shipped(region)),
+            ("rows", None, Some(cut)) => Some(Of::Rows(cut)),
+            _ => return Err(bad("of is records, leaves, shipped with log, or rows with cut")),
+        };
         match (of, numbers) {
             (None, [None, None, None]) => Ok(None),
             (Some(of), [Some(from), Some(to), parts]) => {
@@ -89,9 +110,15 @@ pub(super) async fn answer(
     authorise(node, headers)?;
     let ask = Ask::parse(query)?;
     let mut document = standing(node);
+    document["regions"] = regions::standing(node).await;
     if let Some(ask) = ask {
-        let end = if ask.of == Of::Records { records_end(node) } else { node.fold.projector.written() };
-        if ask.to > end || (ask.of == Of::Records && ask.from == 0) {
+        let (begin, end) = match &ask.of {
+            Of::Records => (1, records_end(node)),
+            Of::Leaves => (0, node.fold.projector.written()),
+            Of::Shipped(region) => (1, regions::end(node, region).unwrap_or(0)),
+            Of::Rows(_) => (0, KEYS_END),
+        };
+        if ask.to > end || ask.from < begin {
             let detail = format!("there is nothing at {} and after", end);
             return Err(Problem::from(Refusal::NotFound).detail(detail));
         }
@@ -100,13 +127,27 @@ pub(super) async fn answer(
             return Err(Problem::from(Refusal::NotNow).detail(detail).retry_after(1));
         };
         let mut parts = Vec::new();
+        let mut part = |(from, to), digest: Digest| {
+            parts.push(json!({"from": from, "to": to, "digest": digest.to_string()}));
+        };
+        let single = ask.to - ask.from == 1;
+        if let Of::Rows(cut) = &ask.of {
+            // Rows are in no order of their keys: all parts come of one look at them.
+            let (digests, shown) = regions::rows(node, &ask, cut).await?;
+            ask.edges().zip(digests).for_each(|(edge, digest)| part(edge, digest));
+            if single {
+                document["shown"] = shown;
+            }
+        }
         for (from, to) in ask.edges() {
-            let (digest, last) = match ask.of {
+            let (digest, last) = match &ask.of {
                 Of::Records => records(node, from, to).await?,
                 Of::Leaves => leaves(node, from, to).await?,
+                Of::Shipped(region) => regions::shipped(node, region, from, to).await?,
+                Of::Rows(_) => break,
             };
-            parts.push(json!({"from": from, "to": to, "digest": digest.to_string()}));
-            if ask.to - ask.from == 1 {
+            part((from, to), digest);
+            if single {
                 document["shown"] = last;
             }
         }
@@ -265,6 +306,10 @@ fn show_event(event: &Event) -> Value {
                 Declaration::Restored { .. } => "restored",
             },
         }),
+        Event::Reconciled(step) => json!({
+            "event": "Reconciled", "at_ms": step.at_ms, "case": step.case.to_string(), "step": step.step.name(),
+            "by_person": step.by_person,
+        }),
     };
     out["sha256"] = json!(Digest(Sha256::digest(&bytes).into()).to_string());
     out
@@ -300,6 +345,12 @@ mod tests {
             "of=records&from=1&to=9&parts=257",
             "of=records&from=1&to",
             "a=b",
+            "of=shipped&from=1&to=2",
+            "of=shipped&log=e%20u&from=1&to=2",
+            "of=records&log=eu&from=1&to=2",
+            "of=rows&from=1&to=2",
+            "of=rows&cut=eu&from=1&to=2",
+            "log=eu",
         ] {
             assert!(Ask::parse(Some(query)).is_err(), "{query}");
         }

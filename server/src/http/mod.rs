@@ -18,6 +18,7 @@ mod listener;
 mod logkeys;
 pub mod openapi;
 mod ops;
+mod reconcile;
 pub mod refusal;
 mod regions;
 pub(crate) mod reply;
@@ -167,6 +168,9 @@ async fn route(api: &Inner, conn: &Conn, request: Request<Incoming>) -> Reply {
         Endpoint::Statement => audit::statement(node, matched.values[0], matched.values[1]).await,
         Endpoint::LogKeys => logkeys::show(node, request.headers()).await,
         Endpoint::LogKeysChange => logkeys::change(node, conn, request).await,
+        Endpoint::Cases => reconcile::list(node, request.headers()).await,
+        Endpoint::Case => reconcile::show(node, request.headers(), matched.values[0]).await,
+        Endpoint::CasesChange => reconcile::change(node, conn, request).await,
         Endpoint::VerifierKey => audit::verifier_key(node, matched.values[0]),
         Endpoint::Tile => audit::tile(node, matched.values[0], matched.values[1]).await,
         Endpoint::Entries => {

@@ -6,6 +6,7 @@
 //! PLACE/THEM -> bill, chunk -> checks -> Imported      (receiver)
 //! their checkpoint agrees -> cosignature -> PLACE/US/mirrors/THEM       (receiver)
 //! PLACE/THEM/mirrors/US -> Anchored in our log         (mirrors)
+//! where we stand -> PLACE/US/standing; PLACE/THEM/standing -> is it the same here?      (standing)
 //! ```
 //! Only the node that leads its group does any of it, beside everything that anybody waits for: a place that hangs delays
 //! nothing but itself. How far the log is shipped is what the place says, and how far another log came is what our ledger
@@ -18,9 +19,11 @@ mod mirrors;
 mod place;
 pub mod plan;
 mod receiver;
+pub mod reconcile;
 pub mod remote;
 mod shipper;
 mod show;
+pub mod standing;
 
 use crate::config::Config;
 use crate::fold::Index;
@@ -35,6 +38,7 @@ pub use segments::shipment::{bill, chunk};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// How often places and the log are looked at when nothing happens.
@@ -68,6 +72,8 @@ struct Peer {
     key: Verifier,
     /// The key it cosigns with what it holds of ours.
     mirror: Witness,
+    /// Somebody decided that it is to be fetched again, now.
+    again: Notify,
 }
 
 impl Peer {
@@ -95,10 +101,18 @@ struct Imports {
     records: u64,
     /// Ranges that were refused.
     refused: u64,
+    /// Tries in a row that failed.
+    in_a_row: u64,
     /// Why nothing comes, if so.
     why: Option<String>,
     /// Since when there is something that was not taken in, milliseconds; 0 when there is nothing.
     behind_ms: u64,
+    /// When it last said something new of where it stands, milliseconds; 0 while this node does not lead.
+    heard_ms: u64,
+    /// When what it says was last found equal, milliseconds.
+    equal_ms: u64,
+    /// What became of comparing it.
+    compared: standing::Compared,
     /// Since when there is a checkpoint of ours that it has not cosigned, milliseconds; 0 when there is none.
     unproven_ms: u64,
 }
@@ -122,6 +136,8 @@ pub struct Regions {
     remote: Remote,
     peers: Vec<Peer>,
     cosigner: Cosigner,
+    /// Proposals with a score above this go by themselves, in thousandths.
+    reconcile_above: u16,
     inner: Mutex<Inner>,
 }
 
@@ -148,7 +164,8 @@ impl Regions {
             let RegionKeys { log: key, mirror } = keys_of(&peer.vkeys, &peer.region).map_err(wrong)?;
             let remote = stores.open(&peer.place, &peer.region);
             let remote = remote.map_err(|why| wrong(format!("{}: {why}", peer.place)))?;
-            peers.push(Peer { region: peer.region.clone(), remote, key, mirror });
+            let again = Notify::new();
+            peers.push(Peer { region: peer.region.clone(), remote, key, mirror, again });
         }
         let may_create = match (config.cluster_join.is_empty(), config.create_keys) {
             (false, _) => Err("all nodes of a group cosign with one key: copy it from a member"),
@@ -162,7 +179,23 @@ impl Regions {
         publish(config, founding, &cosigner)?;
         let inner = Inner { peers: vec![Imports::default(); peers.len()], ..Inner::default() };
         let own = config.region.clone();
-        Ok(Some(Regions { own, remote, peers, cosigner, inner: Mutex::new(inner) }))
+        let (reconcile_above, inner) = (config.reconcile_above, Mutex::new(inner));
+        Ok(Some(Regions { own, remote, peers, cosigner, reconcile_above, inner }))
+    }
+
+    /// Our own name.
+    pub fn own(&self) -> &str {
+        &self.own
+    }
+
+    /// Proposals with a score above this go by themselves, in thousandths.
+    pub fn above(&self) -> u16 {
+        self.reconcile_above
+    }
+
+    /// What is missing is fetched again, without waiting for the end of a pause.
+    pub fn look_again(&self) {
+        self.peers.iter().for_each(|peer| peer.again.notify_one());
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -201,9 +234,12 @@ pub async fn run(node: Arc<Node>) {
     let Some(regions) = &node.regions else { return };
     let mut tasks = JoinSet::new();
     tasks.spawn(shipper::run(node.clone()));
+    tasks.spawn(standing::say(node.clone()));
+    tasks.spawn(reconcile::run(node.clone()));
     for nth in 0..regions.peers.len() {
         tasks.spawn(receiver::run(node.clone(), nth));
         tasks.spawn(mirrors::run(node.clone(), nth));
+        tasks.spawn(standing::watch(node.clone(), nth));
     }
     // None of them ends by itself.
     while let Some(ended) = tasks.join_next().await {

@@ -82,7 +82,8 @@ pub fn says_something(event: &Event) -> bool {
         | Event::PolicySet(_)
         | Event::LogKeySet(_)
         | Event::Checkpoint(_)
-        | Event::Declared(_) => true,
+        | Event::Declared(_)
+        | Event::Reconciled(_) => true,
         Event::Attested(_) | Event::Anchored(_) | Event::Witnessed(_) | Event::Imported(_) => false,
     }
 }

@@ -48,7 +48,7 @@ pub async fn run(node: Arc<Node>, nth: usize) {
     loop {
         if !node.leads() {
             course = Course::default();
-            regions.imports(nth, |imports| imports.behind_ms = 0);
+            regions.imports(nth, |imports| (imports.behind_ms, imports.in_a_row) = (0, 0));
             tokio::time::sleep(TICK).await;
             continue;
         }
@@ -60,7 +60,7 @@ pub async fn run(node: Arc<Node>, nth: usize) {
             Ok(more) => {
                 backoff = Backoff::new();
                 regions.imports(nth, |imports| {
-                    imports.why = None;
+                    (imports.why, imports.in_a_row) = (None, 0);
                     let since = imports.behind_ms;
                     imports.behind_ms = match (more, since) {
                         (false, _) => 0,
@@ -76,13 +76,17 @@ pub async fn run(node: Arc<Node>, nth: usize) {
                 tracing::warn!(why, region = peer.region, "another region's log is not taken in");
                 regions.imports(nth, |imports| {
                     imports.refused += 1;
+                    imports.in_a_row += 1;
                     imports.why = Some(why);
                     if imports.behind_ms == 0 {
                         imports.behind_ms = node.clock.wall_ms();
                     }
                 });
-                course.open = None;
-                backoff.wait().await;
+                (course.open, course.listed) = (None, None);
+                tokio::select! {
+                    () = backoff.wait() => {}
+                    () = peer.again.notified() => backoff = Backoff::new(),
+                }
             }
         }
     }

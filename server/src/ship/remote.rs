@@ -4,6 +4,7 @@
 //! PLACE/REGION/chunks/FROM-DIGEST   ranges of REGION's log
 //! PLACE/REGION/bills/FROM           what it says of them; put last, and never again
 //! PLACE/REGION/mirrors/ORIGIN       the newest checkpoint of ORIGIN that REGION holds durably, cosigned by it
+//! PLACE/REGION/standing             where REGION stands, said again and again
 //! ```
 //! Each region writes below its own name only.
 //!

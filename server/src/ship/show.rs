@@ -2,6 +2,7 @@
 
 use super::Regions;
 use crate::node::Node;
+use engine::ledger::CaseState;
 use engine::log::Lsn;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -32,6 +33,9 @@ impl Regions {
                 "proven": proven.map_or(0, |(size, _)| size),
                 "proven_ms": proven.map(|(_, at_ms)| at_ms),
                 "unproven_ms": since(imports.unproven_ms, now_ms),
+                "silent_ms": since(imports.heard_ms, now_ms),
+                "differs": imports.compared.differs.as_ref().map(ToString::to_string),
+                "not_compared": imports.compared.not_yet,
             })
         });
         let rows: Vec<Value> = rows.collect();
@@ -42,6 +46,7 @@ impl Regions {
             .collect();
         json!({
             "own": self.own,
+            "cases_waiting": core.ledger.cases().filter(|case| case.waits()).count(),
             "newest": newest,
             "shipped": inner.shipped,
             "shipping_waits": inner.why,
@@ -56,7 +61,7 @@ impl Regions {
         let now_ms = node.clock.wall_ms();
         let seconds = |since_ms: u64| since(since_ms, now_ms) as f64 / 1000.0;
         let own = &self.own;
-        let (records, conflicts) = {
+        let (records, conflicts, cases, settled) = {
             let core = node.fold.core();
             let held = |peer: &super::Peer| {
                 let origin = core.ledger.origin(&peer.region);
@@ -66,7 +71,12 @@ impl Regions {
             let conflicts = core.ledger.region_conflicts();
             let conflicts: Vec<_> =
                 conflicts.map(|(a, b, count)| (a.to_owned(), b.to_owned(), count)).collect();
-            (self.peers.iter().map(held).collect::<Vec<_>>(), conflicts)
+            let states = [CaseState::Open, CaseState::Approved];
+            let waits =
+                |state| core.ledger.cases().filter(|case| case.waits() && case.state == state).count();
+            let cases = states.map(|state| (state.name(), waits(state)));
+            let settled = core.ledger.settled_conflicts();
+            (self.peers.iter().map(held).collect::<Vec<_>>(), conflicts, cases, settled)
         };
         let inner = self.lock();
         let mut out = String::new();
@@ -124,12 +134,53 @@ impl Regions {
         for (peer, (_, quarantined)) in self.peers.iter().zip(&records) {
             let _ = writeln!(out, "{name}{{source_region=\"{}\"}} {}", peer.region, u8::from(*quarantined));
         }
+        let name = "flk_region_silent_seconds";
+        family(&mut out, name, "gauge", "For how long another region has said nothing of where it stands.");
+        for (peer, imports) in self.peers.iter().zip(&inner.peers) {
+            let _ =
+                writeln!(out, "{name}{{source_region=\"{}\"}} {}", peer.region, seconds(imports.heard_ms));
+        }
+        let name = "flk_region_diverged";
+        family(
+            &mut out,
+            name,
+            "gauge",
+            "1 when another region computed something else after the same record.",
+        );
+        for (peer, imports) in self.peers.iter().zip(&inner.peers) {
+            let differs = u8::from(imports.compared.differs.is_some());
+            let _ = writeln!(out, "{name}{{source_region=\"{}\"}} {differs}", peer.region);
+        }
+        let name = "flk_region_equal_timestamp_seconds";
+        family(
+            &mut out,
+            name,
+            "gauge",
+            "When another region was last found to have computed the same; 0 if not yet.",
+        );
+        for (peer, imports) in self.peers.iter().zip(&inner.peers) {
+            let at = imports.equal_ms as f64 / 1000.0;
+            let _ = writeln!(out, "{name}{{source_region=\"{}\"}} {at}", peer.region);
+        }
         let name = "flk_region_proven_entries";
         family(&mut out, name, "gauge", "Entries of this log that another region is proven to hold.");
         for peer in &self.peers {
             let proven = node.anchors.cosigned_by(peer.mirror.name()).map_or(0, |(size, _)| size);
             let _ = writeln!(out, "{name}{{target_region=\"{}\"}} {proven}", peer.region);
         }
+        let name = "flk_reconcile_cases";
+        family(
+            &mut out,
+            name,
+            "gauge",
+            "Cases about regions that wait: for a decision (open), or for their effect (approved).",
+        );
+        for (state, count) in cases {
+            let _ = writeln!(out, "{name}{{state=\"{state}\"}} {count}");
+        }
+        let name = "flk_reconcile_settled_total";
+        family(&mut out, name, "counter", "Conflicts between regions that somebody settled in this log.");
+        let _ = writeln!(out, "{name} {settled}");
         let name = "dedup_divergence";
         family(
             &mut out,

@@ -54,7 +54,8 @@ fn rule(sight: &Sight) -> BTreeMap<Place, Answer> {
             | Event::Anchored(_)
             | Event::Witnessed(_)
             | Event::Imported(_)
-            | Event::Declared(_) => 0,
+            | Event::Declared(_)
+            | Event::Reconciled(_) => 0,
         });
         let Event::Received(envelope) = event else { continue };
         let Some(sent) = known(envelope.tenant, &envelope.body).filter(|sent| sent.flaw == Flaw::None) else {

@@ -45,7 +45,8 @@ fn concerns(event: &Event, tenant: &TenantId) -> bool {
         | Event::Witnessed(_)
         | Event::LogKeySet(_)
         | Event::Imported(_)
-        | Event::Declared(_) => false,
+        | Event::Declared(_)
+        | Event::Reconciled(_) => false,
     }
 }
 

@@ -1,8 +1,8 @@
 //! The log's own vocabulary: whoever can write a disk can hand us any of these bytes.
 
 use engine::event::{
-    AnchorKind, Anchored, Attested, Declaration, Declared, Envelope, Event, Imported, Item, KeyKind, KeySpec,
-    LogKeySet, Payload, PolicySet, Position, Record, Tenant, Witnessed,
+    AnchorKind, Anchored, Attested, CaseId, Declaration, Declared, Envelope, Event, Imported, Item, KeyKind,
+    KeySpec, LogKeySet, Payload, PolicySet, Position, Reconciled, Record, Remedy, Step, Tenant, Witnessed,
 };
 use engine::ids::{KeyId, TenantId};
 use engine::log::{Digest, Lsn};
@@ -122,6 +122,17 @@ fn samples() -> Vec<Event> {
                 Item::Seen { origin: "us".to_owned(), from: Position::FIRST, to: Position::of(Lsn(9)) },
                 Item::End,
             ],
+        }),
+        Event::Reconciled(Reconciled {
+            at_ms: 8,
+            case: CaseId([3; 8]),
+            by_person: false,
+            reason: "the earlier one by 7 ms".to_owned(),
+            step: Step::Proposed {
+                remedy: Remedy::ChooseFirst,
+                score: 500,
+                subject: "conflict 00".to_owned(),
+            },
         }),
     ]
 }

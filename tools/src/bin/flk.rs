@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tools::cli::{Output, finish, parse};
 use tools::{
-    agent, anchors, bench, cluster, divergence, doctor, drill, keygen, logkeys, region, replay, sign,
-    snapshot, submit,
+    agent, anchors, bench, cluster, divergence, doctor, drill, keygen, logkeys, reconcile, region, replay,
+    sign, snapshot, submit,
 };
 
 // Judging makes many small things on several threads and drops them on others.
@@ -35,6 +35,7 @@ enum Command {
     Replay(replay::Args),
     Divergence(divergence::Args),
     Drill(drill::Args),
+    Reconcile(reconcile::Args),
     Doctor(doctor::Args),
     Keygen(keygen::Args),
     Keys(logkeys::Args),
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::run(args, ui),
         Command::Divergence(args) => divergence::run(args, ui),
         Command::Drill(args) => drill::run(args, ui),
+        Command::Reconcile(args) => reconcile::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Keygen(args) => keygen::run(args),
         Command::Keys(args) => logkeys::run(args),

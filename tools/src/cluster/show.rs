@@ -115,8 +115,18 @@ fn regions(report: &mut Report, regions: &Value) {
     if let Some(why) = regions["shipping_waits"].as_str() {
         report.check("shipping", State::Warn, format!("the log is not shipped to other regions: {why}"));
     }
+    if let Some(waiting @ 1..) = regions["cases_waiting"].as_u64() {
+        report.check(
+            "cases",
+            State::Warn,
+            format!("{waiting} wait for a decision or its effect: flk reconcile list"),
+        );
+    }
     for peer in peers {
         let name = format!("region {}", text(&peer["region"]));
+        if let Some(found) = peer["differs"].as_str() {
+            report.check(name.clone(), State::Warn, format!("{found}; next: flk divergence URL URL"));
+        }
         let unproven_s = peer["unproven_ms"].as_u64().unwrap_or(0) / 1000;
         let proven = format!(
             "proven to hold {} of our {} entries{}; {} of its entries are here",

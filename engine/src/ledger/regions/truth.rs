@@ -63,6 +63,23 @@ impl<T: Table> Ledger<T> {
         self.winner(key, self.now_ms, None)
     }
 
+    /// All firsts of a name, of every region, whether they live or not.
+    ///
+    /// # Errors
+    /// [`TableError`] if the index cannot answer.
+    pub fn firsts_of(&self, key: &[u8; 32]) -> Result<Vec<First>, TableError> {
+        self.rows_of(key)
+    }
+
+    /// What our own log adds up to: the same as where another region folded it.
+    ///
+    /// # Panics
+    /// Between the events of a record.
+    #[must_use]
+    pub fn own_digest(&self) -> Digest {
+        self.substance()
+    }
+
     fn rows_of(&self, key: &[u8; 32]) -> Result<Vec<First>, TableError> {
         let tag = tag_of(key);
         let mut numbers = Vec::new();
