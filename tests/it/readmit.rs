@@ -69,6 +69,12 @@ fn a_region_in_quarantine_is_taken_in_again_when_an_operator_says_so() {
     });
     assert_eq!(why["part"], "checkpoint", "{why}");
     assert_eq!(metric(&a, "flk_region_quarantined{source_region=\"b\"}"), 1.0);
+    // It takes submissions still, and should get few: it does not know what the other region takes.
+    let routing = |node: &Node| node.get("/v1/routing").json();
+    let said = routing(&a);
+    assert_eq!((&said["weight"], &said["ready"]), (&10.into(), &true.into()), "{said}");
+    assert!(said["why"][0].as_str().is_some_and(|why| why.contains("quarantine")), "{said}");
+    assert_eq!(routing(&b)["weight"], 100);
     for (region, why, told) in
         [("c", "who is it", "nothing came of a region 'c'"), ("b", " ", "why is 1 to 1024 bytes")]
     {
@@ -82,6 +88,7 @@ fn a_region_in_quarantine_is_taken_in_again_when_an_operator_says_so() {
     submit(&a, 50..60);
     let nodes = [a, b];
     let merged = converged(&nodes);
+    assert_eq!(routing(&nodes[0])["weight"], 100);
     // From nothing but its log it comes to the same.
     let [a, b] = nodes;
     a.stop();

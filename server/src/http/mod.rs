@@ -181,6 +181,7 @@ async fn route(api: &Inner, conn: &Conn, request: Request<Incoming>) -> Reply {
         Endpoint::ClusterDrain => cluster::drain(node, request.headers()).await,
         Endpoint::ClusterCompare => compare::answer(node, request.headers(), request.uri().query()).await,
         Endpoint::ClusterCheckup => cluster::checkup(node, request.headers()).await,
+        Endpoint::Routing => Ok(Reply::new(200, JSON, format!("{}\n", crate::ship::routing(node)))),
         Endpoint::Health => Ok(Reply::new(200, TEXT, "OK")),
         Endpoint::Livez => Ok(Reply::new(200, TEXT, "ok\n")),
         Endpoint::Readyz => Ok(ops::ready(node, request.uri().query())),

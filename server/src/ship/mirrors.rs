@@ -7,28 +7,50 @@ use bytes::Bytes;
 use engine::checkpoint::Signed;
 use engine::event::{AnchorKind, Anchored, Event};
 use engine::limits::{NOTE_MAX, TIME_MAX_MS};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two looks at a place that failed.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// Most sizes of our tree whose age is kept.
+const WAITING_MAX: usize = 4096;
+
+/// Sizes of our tree that another region has not proved to hold yet, and since when there are entries up to there.
+#[derive(Default)]
+struct Waiting(VecDeque<(u64, u64)>);
+
+impl Waiting {
+    /// Since when there has been an entry that is not proven, milliseconds since the Unix epoch; 0 when there is none. The age of the oldest
+    /// one counts: under load there is always a newer one.
+    fn since(&mut self, newest: u64, proven: u64, now_ms: u64) -> u64 {
+        while self.0.front().is_some_and(|(size, _)| *size <= proven) {
+            self.0.pop_front();
+        }
+        let known = self.0.back().map_or(proven, |(size, _)| *size);
+        if newest > known {
+            match (self.0.len() == WAITING_MAX, self.0.back_mut()) {
+                // What comes now counts as old as the last before it: nothing looks younger than it is.
+                (true, Some(last)) => last.0 = newest,
+                _ => self.0.push_back((newest, now_ms)),
+            }
+        }
+        self.0.front().map_or(0, |(_, since_ms)| *since_ms)
+    }
+}
+
 pub async fn run(node: Arc<Node>, nth: usize) {
     let Some(regions) = &node.regions else { return };
     let peer = &regions.peers[nth];
-    let mut last = Bytes::new();
+    let (mut last, mut waiting) = (Bytes::new(), Waiting::default());
     loop {
         tokio::time::sleep(TICK).await;
         let newest = node.fold.projector.tiles().published().map_or(0, |published| published.size);
         let proven = node.anchors.cosigned_by(peer.mirror.name()).map_or(0, |(size, _)| size);
         let now_ms = node.clock.wall_ms();
-        regions.imports(nth, |imports| {
-            imports.unproven_ms = match (newest > proven, imports.unproven_ms) {
-                (false, _) => 0,
-                (true, 0) => now_ms,
-                (true, since) => since,
-            };
-        });
+        let since_ms = waiting.since(newest, proven, now_ms);
+        regions.imports(nth, |imports| imports.unproven_ms = since_ms);
         if !node.leads() || !node.anchors.is_ready() {
             last = Bytes::new();
             continue;
@@ -69,4 +91,24 @@ async fn look(node: &Arc<Node>, peer: &Peer, own: &str, last: &mut Bytes) -> Res
     }
     *last = found;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn under_load_only_the_oldest_unproven_entry_counts() {
+        let mut waiting = Waiting::default();
+        assert_eq!(waiting.since(5, 5, 100), 0);
+        assert_eq!(waiting.since(7, 5, 200), 200);
+        assert_eq!(waiting.since(9, 5, 300), 200);
+        assert_eq!(waiting.since(11, 7, 400), 300);
+        assert_eq!(waiting.since(11, 11, 500), 0);
+        for tick in 0..3 * WAITING_MAX as u64 {
+            assert_eq!(waiting.since(12 + tick, 11, 1000 + tick), 1000);
+        }
+        assert_eq!(waiting.0.len(), WAITING_MAX);
+        assert_eq!(waiting.since(1 << 20, 1 << 20, 1 << 20), 0);
+    }
 }

@@ -21,6 +21,7 @@ pub mod plan;
 mod receiver;
 pub mod reconcile;
 pub mod remote;
+mod routing;
 mod shipper;
 mod show;
 pub mod standing;
@@ -33,6 +34,7 @@ use engine::checkpoint::{Cosigner, LogKeys, NoteError, Signer, Verifier, Witness
 use engine::ledger::Ledger;
 use place::Stores;
 use remote::Remote;
+pub use routing::routing;
 use segments::shipment::keys::{KEYS_MAX, RegionKeys};
 pub use segments::shipment::{bill, chunk};
 use std::path::{Path, PathBuf};
