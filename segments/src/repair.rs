@@ -180,7 +180,8 @@ impl Repair {
             _ => footer.map(|footer| footer.digest),
         };
         let salvage::Found { pieces, gaps, mut votes_later, voted } = found;
-        for later in number + 1..=active {
+        // Only a gap can have held a vote that nobody sees.
+        for later in (number + 1..=active).take_while(|_| !gaps.is_empty()) {
             votes_later = votes_later || salvage::has_a_vote(disk, later).map_err(&disk_failed)?;
         }
         let behind_all = pieces.iter().rev().find_map(|piece| match piece {

@@ -14,7 +14,8 @@
 //! It lies at `bills/FROM` (twenty digits) and is put last: a range is there when its bill is. `chunk` names the object by
 //! what it holds (SHA-256 in hex, bytes, bytes when unpacked), `time` is when it was made, milliseconds since the Unix epoch,
 //! and `checkpoint` the newest tree head that the range logs. Its first line is no name of a log, so that no bill is a
-//! checkpoint. A reader takes the newest key that the log has told it of, so whoever stole an old one can make no bill. What parses is exactly what writing it again gives.
+//! checkpoint. A reader takes the newest key that the log has told it of, so whoever stole an old one can make no bill. What parses
+//! is exactly what writing it again gives.
 
 use engine::checkpoint::{NoteSignature, Signer, Verifier};
 use engine::log::{Digest, Lsn};

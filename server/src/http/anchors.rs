@@ -1,10 +1,10 @@
 //! What operators ask about witnesses and other targets: `/v1/anchors`. The leader works, so the leader answers.
 
-use super::cluster::{Change, ask, authorise, read};
+use super::cluster::{Change, ask, authorise, pass_on};
 use super::connection::Conn;
-use super::refusal::{Problem, Refusal};
+use super::elsewhere;
+use super::refusal::Problem;
 use super::reply::{JSON, Reply};
-use super::{body, elsewhere};
 use crate::anchor::Act;
 use crate::node::Node;
 use hyper::Request;
@@ -12,9 +12,6 @@ use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use serde_json::json;
 use std::sync::Arc;
-
-/// Largest request, bytes.
-const BODY_MAX: usize = 4096;
 
 /// `GET /v1/anchors`.
 pub(super) async fn show(node: &Arc<Node>, headers: &HeaderMap) -> Result<Reply, Problem> {
@@ -28,14 +25,11 @@ pub(super) async fn change(
     conn: &Conn,
     request: Request<Incoming>,
 ) -> Result<Reply, Problem> {
-    authorise(node, request.headers())?;
-    let body = body::read(request.into_body(), conn, BODY_MAX, false).await?;
-    conn.answer_begins();
-    match read(&body)? {
-        Change::Anchors {} | Change::Retry { .. } | Change::Drop { .. } => {}
-        _ => return Err(Problem::from(Refusal::BadRequest).detail("do is anchors, retry or drop")),
-    }
-    elsewhere::ask_leader(node, &ask(body)).await
+    pass_on(node, conn, request, |change| match change {
+        Change::Anchors {} | Change::Retry { .. } | Change::Drop { .. } => Ok(()),
+        _ => Err("do is anchors, retry or drop"),
+    })
+    .await
 }
 
 /// What the leader does and says.

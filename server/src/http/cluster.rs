@@ -115,11 +115,20 @@ pub(super) async fn change(
     conn: &Conn,
     request: Request<Incoming>,
 ) -> Result<Reply, Problem> {
+    pass_on(node, conn, request, |_| Ok(())).await
+}
+
+/// Passes the administrator's request on to the leader. What cannot be read, or is not `meant` for this route, is refused here.
+pub(super) async fn pass_on(
+    node: &Arc<Node>,
+    conn: &Conn,
+    request: Request<Incoming>,
+    meant: fn(&Change) -> Result<(), &'static str>,
+) -> Result<Reply, Problem> {
     authorise(node, request.headers())?;
     let body = body::read(request.into_body(), conn, BODY_MAX, false).await?;
     conn.answer_begins();
-    // What cannot be read is refused here, before it is passed on.
-    read(&body)?;
+    meant(&read(&body)?).map_err(|why| Problem::from(Refusal::BadRequest).detail(why))?;
     elsewhere::ask_leader(node, &ask(body)).await
 }
 
@@ -137,7 +146,7 @@ pub(super) fn ask(body: Vec<u8>) -> Ask {
     Ask { kind: Kind::Administration, wishes: Wishes::default(), tenant: None, body }
 }
 
-pub(super) fn read(body: &[u8]) -> Result<Change, Problem> {
+fn read(body: &[u8]) -> Result<Change, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::from(Refusal::BadRequest).detail(error.to_string()))
 }
 

@@ -1,10 +1,10 @@
 //! What operators ask about the log's own keys, and how they change them: `/v1/log-keys`. The leader does it.
 
-use super::cluster::{Change, ask, authorise, read};
+use super::cluster::{Change, ask, authorise, pass_on};
 use super::connection::Conn;
+use super::elsewhere;
 use super::refusal::{Problem, Refusal};
 use super::reply::{JSON, Reply};
-use super::{body, elsewhere};
 use crate::clock::Clock as _;
 use crate::keys::draw_seed;
 use crate::node::Node;
@@ -20,8 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Largest request, bytes.
-const BODY_MAX: usize = 4096;
 /// How long the first checkpoint that both keys signed is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(10);
@@ -40,14 +38,11 @@ pub(super) async fn change(
     conn: &Conn,
     request: Request<Incoming>,
 ) -> Result<Reply, Problem> {
-    authorise(node, request.headers())?;
-    let body = body::read(request.into_body(), conn, BODY_MAX, false).await?;
-    conn.answer_begins();
-    match read(&body)? {
-        Change::LogKeys {} | Change::RotateLogKey { .. } => {}
-        _ => return Err(Problem::from(Refusal::BadRequest).detail("do is log-keys or rotate-log-key")),
-    }
-    elsewhere::ask_leader(node, &ask(body)).await
+    pass_on(node, conn, request, |change| match change {
+        Change::LogKeys {} | Change::RotateLogKey { .. } => Ok(()),
+        _ => Err("do is log-keys or rotate-log-key"),
+    })
+    .await
 }
 
 /// What the leader says.
