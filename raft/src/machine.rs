@@ -41,6 +41,12 @@ pub trait Machine: Send + 'static {
     /// after a power loss.
     fn standing(&self) -> Standing;
 
+    /// These entries will be applied next, in this order, with perhaps others without events between them. What they need
+    /// besides this machine's state may be begun. Nothing else may come of it: they may also never be applied.
+    fn coming(&mut self, batches: &[(Lsn, &Batch)]) {
+        let _ = batches;
+    }
+
     /// Apply one committed entry that holds events, which is durable here too. Entries come in log order. Must not fail: an
     /// entry that cannot be applied is a defect, and the process must stop.
     fn apply(&mut self, lsn: Lsn, term: u64, batch: &Batch);

@@ -10,6 +10,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use engine::log::Lsn;
+use futures_util::stream::TryReadyChunksError;
 use futures_util::{Stream, TryStreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta};
@@ -18,8 +19,11 @@ use crate::codec;
 use crate::log_store::Shared;
 use crate::machine::{Machine, Standing};
 use crate::types::{
-    CommittedLeaderId, LogId, Payload, Runtime, StoredMembership, Types, index_of, log_id, lsn_of,
+    CommittedLeaderId, Entry, LogId, Payload, Runtime, StoredMembership, Types, index_of, log_id, lsn_of,
 };
+
+/// Entries that a machine is told of before they are applied, at most.
+const AHEAD: usize = 256;
 
 pub(crate) struct StateMachine<R: Runtime> {
     /// A lock that is never contended: openraft wants to share what it only ever borrows mutably.
@@ -45,6 +49,29 @@ impl<R: Runtime> StateMachine<R> {
         }
         shared.applied(standing.lsn);
         Ok(StateMachine { machine: Mutex::new(machine), shared, standing, applied, membership })
+    }
+
+    fn machine(&mut self) -> &mut dyn Machine {
+        &mut **self.machine.get_mut().expect("the machine panicked before")
+    }
+
+    fn one(&mut self, entry: &Entry) {
+        let (lsn, term) = (lsn_of(entry.log_id.index), entry.log_id.leader_id.term);
+        assert!(lsn == self.standing.lsn.next(), "I3: {lsn:?} applied after {:?}", self.standing.lsn);
+        match &entry.payload {
+            Payload::Normal(data) => self.machine().apply(lsn, term, data.batch()),
+            Payload::Membership(membership) => {
+                self.standing.membership = encode_membership(&entry.log_id, membership);
+                self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                self.shared.mender.note(lsn, membership);
+            }
+            Payload::Blank => {}
+        }
+        self.standing.lsn = lsn;
+        self.standing.term = term;
+        self.applied = Some(entry.log_id);
+        let machine = self.machine.get_mut().expect("the machine panicked before");
+        machine.passed(&self.standing);
     }
 }
 
@@ -81,32 +108,25 @@ impl<R: Runtime> RaftStateMachine<Types<R>> for StateMachine<R> {
         Ok((self.applied, self.membership.clone()))
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> io::Result<()>
+    async fn apply<S>(&mut self, entries: S) -> io::Result<()>
     where
         S: Stream<Item = io::Result<EntryResponder<Types<R>>>> + Unpin + OptionalSend,
     {
         let mut answers = Vec::new();
-        while let Some((entry, responder)) = entries.try_next().await? {
-            self.shared.held(lsn_of(entry.log_id.index)).await?;
-            let machine = self.machine.get_mut().expect("the machine panicked before");
-            let (lsn, term) = (lsn_of(entry.log_id.index), entry.log_id.leader_id.term);
-            assert!(lsn == self.standing.lsn.next(), "I3: {lsn:?} applied after {:?}", self.standing.lsn);
-            match &entry.payload {
-                Payload::Normal(data) => machine.apply(lsn, term, data.batch()),
-                Payload::Membership(membership) => {
-                    self.standing.membership = encode_membership(&entry.log_id, membership);
-                    self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
-                    self.shared.mender.note(lsn, membership);
-                }
-                Payload::Blank => {}
+        let mut chunks = entries.try_ready_chunks(AHEAD);
+        while let Some(chunk) = chunks.try_next().await.map_err(|TryReadyChunksError(_, error)| error)? {
+            let batches = chunk.iter().filter_map(|(entry, _)| match &entry.payload {
+                Payload::Normal(data) => Some((lsn_of(entry.log_id.index), data.batch())),
+                _ => None,
+            });
+            self.machine().coming(&batches.collect::<Vec<_>>());
+            for (entry, responder) in chunk {
+                self.shared.held(lsn_of(entry.log_id.index)).await?;
+                self.one(&entry);
+                answers.extend(responder);
             }
-            self.standing.lsn = lsn;
-            self.standing.term = term;
-            self.applied = Some(entry.log_id);
-            machine.passed(&self.standing);
-            answers.extend(responder);
         }
-        self.machine.get_mut().expect("the machine panicked before").settled();
+        self.machine().settled();
         self.shared.applied(self.standing.lsn);
         // Whoever waits finds everything published by now. Bounded by what may be in flight.
         answers.into_iter().for_each(|answer| answer.send(()));

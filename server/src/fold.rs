@@ -9,11 +9,13 @@
 
 mod divergence;
 mod known;
+mod machine;
 mod settings;
 
 use divergence::Confirmation;
 pub use divergence::Diverged;
 pub use known::{Known, KnownLog};
+pub use machine::Fold;
 use settings::{admittable, key_table, statement};
 
 use crate::anchor::Feed;
@@ -24,20 +26,19 @@ use crate::logkeys::LogSigners;
 use crate::metrics::Metrics;
 use crate::projections::projector::{Leaves, Projector, Work};
 use crate::projections::tiles::Published;
-use crate::proposer::InFlight;
 use crate::queue::Queue;
-use crate::receipts::{Leaf, Notary, Round};
+use crate::receipts::{Leaf, Notary};
 use crate::scrub::Damages;
 use crate::seed::Unconfirmed;
 use crate::tally::Tally;
-use crate::verdicts::KeyTable;
+use crate::verdicts::{Judging, KeyTable};
 use arc_swap::ArcSwap;
 use engine::checkpoint::{Checkpoint, Signed, Signer};
 use engine::event::{Attested, Event};
 use engine::ledger::{Ledger, Outcome};
 use engine::log::Lsn;
 use engine::summary::Judged;
-use raft::{Batch, Machine, Standing};
+use raft::Standing;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -317,88 +318,6 @@ impl Shared {
     }
 }
 
-/// Raft's machine: the ledger.
-pub struct Fold(pub Arc<Shared>);
-
-impl Machine for Fold {
-    fn standing(&self) -> Standing {
-        self.0.core().standing.clone()
-    }
-
-    fn apply(&mut self, lsn: Lsn, _term: u64, batch: &Batch) {
-        let shared = &self.0;
-        if shared.fatal().is_some() {
-            return;
-        }
-        let in_flight = batch.local::<InFlight>();
-        let mut told = Vec::with_capacity(batch.events.len());
-        let mut tally = Tally::default();
-        let round = {
-            let mut core = shared.core();
-            assert!(lsn > core.standing.lsn, "I6: record {lsn} is told twice or out of order");
-            if let Err(why) = shared.compare(&mut core, lsn, &batch.events) {
-                return shared.die(why);
-            }
-            core.inside = true;
-            let before = in_flight.filter(|batch| batch.receipts).map(|_| core.ledger.tree().clone());
-            let mut leaves = Vec::new();
-            let mut keys = shared.keys.load_full();
-            for (nth, event) in batch.events.iter().enumerate() {
-                match shared.step(&mut core, &mut keys, (lsn, nth), event, in_flight, &mut tally) {
-                    Ok((decided, leaf)) => {
-                        told.push(decided);
-                        leaves.extend(leaf.filter(|_| before.is_some()));
-                    }
-                    Err(why) => return shared.die(why),
-                }
-            }
-            before.map(|before| Arc::new(Round::new(lsn, batch.events.clone(), before, leaves)))
-        };
-        tally.add_to(&shared.metrics);
-        shared.anchored.folded(lsn, &batch.events);
-        if let Some(in_flight) = in_flight {
-            for (reply, decided) in in_flight.take().into_iter().zip(told) {
-                if let Some(mut decided) = decided {
-                    if let Ok(decision) = &mut decided {
-                        decision.round = round.clone();
-                    }
-                    reply.tell(decided);
-                }
-            }
-            shared.metrics.commit_seconds.observe(in_flight.begun.elapsed().as_secs_f64());
-        }
-    }
-
-    fn passed(&mut self, standing: &Standing) {
-        if self.0.fatal().is_some() {
-            return;
-        }
-        let mut core = self.0.core();
-        core.ledger.end_record(standing.lsn);
-        core.inside = false;
-        core.standing = standing.clone();
-    }
-
-    fn settled(&mut self) {
-        let shared = &self.0;
-        if shared.fatal().is_some() {
-            return;
-        }
-        let mut core = shared.core();
-        shared.hand_leaves(&mut core);
-        shared.note_room(&mut core);
-        if core.ledger.unattested() >= shared.terms.attest_records {
-            shared.attest_due.notify_one();
-        }
-        if core.since_snapshot >= shared.terms.snapshot_records {
-            shared.snapshot_locked(&mut core);
-        }
-        if core.live {
-            shared.metrics.tree_size.set(i64::try_from(core.ledger.tree().size()).unwrap_or(i64::MAX));
-        }
-    }
-}
-
 impl Shared {
     /// One event: judged, decided, applied. No decision for events nobody waits for; the leaf, if it gave one.
     fn step(
@@ -407,14 +326,14 @@ impl Shared {
         keys: &mut Arc<KeyTable>,
         (lsn, nth): (Lsn, usize),
         event: &Event,
-        in_flight: Option<&InFlight>,
+        (judging, in_flight): (Option<&Arc<Judging>>, bool),
         tally: &mut Tally,
     ) -> Result<(Option<Decided>, Option<Leaf>), String> {
         let place = u32::try_from(nth).unwrap_or(u32::MAX);
-        let ready = in_flight.filter(|in_flight| in_flight.judging.version() == keys.version);
+        let ready = judging.filter(|judging| judging.version() == keys.version);
         let own = match (event, ready) {
             (Event::Received(envelope), None) => {
-                if in_flight.is_some() {
+                if judging.is_some() {
                     self.metrics.verify_again.inc();
                 }
                 Some(Box::new(keys.judge(envelope)))
@@ -422,7 +341,7 @@ impl Shared {
             _ => None,
         };
         let judged: Option<&Judged> = match (event, ready) {
-            (Event::Received(_), Some(in_flight)) => in_flight.judging.judged(nth),
+            (Event::Received(_), Some(judging)) => judging.judged(nth),
             _ => own.as_deref(),
         };
         if matches!(event, Event::Attested(_)) {
@@ -445,9 +364,9 @@ impl Shared {
                     tally.count(&self.door, &envelope.tenant, &outcome, judged);
                 }
                 let policy = keys.policy.clone();
-                let kept = match (own, in_flight) {
+                let kept = match (own, judging.filter(|_| in_flight)) {
                     (_, None) => None,
-                    (None, Some(in_flight)) => Some(Kept::InBatch(in_flight.judging.clone(), nth)),
+                    (None, Some(judging)) => Some(Kept::InBatch(judging.clone(), nth)),
                     (Some(judged), Some(_)) => Some(Kept::Own(judged, policy)),
                 };
                 kept.map(|kept| decided(&outcome, kept, lsn, place))

@@ -25,6 +25,7 @@ use crate::seed::{self, SeedError};
 use crate::ship::{RegionError, Regions};
 use crate::start::{Start, index_id, rotation};
 use crate::tenants::TenantError;
+use crate::verdicts::Pool;
 use engine::checkpoint::{NoteError, Signer};
 use engine::ledger::TableError;
 use raft::{Group, GroupConfig, Member, Metrics as LogMetrics, ProposeError};
@@ -94,6 +95,8 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     pub disk: Disk,
     pub fold: Arc<Shared>,
+    /// Judges submissions.
+    pub pool: Arc<Pool>,
     pub anchors: Anchors,
     /// What this node is as a witness of other logs.
     pub cosigning: Option<Cosigning>,
@@ -181,7 +184,9 @@ impl Node {
             terms.me = Member { address: peers.advertise.clone(), incarnation: held.incarnation };
             peers.answer(Host::new(&hello, &metrics, stage, &terms.in_repair));
         }
-        let group = Group::open(terms, disk, Fold(fold.clone())).await?;
+        let pool = Pool::start(config.verify_count(), metrics.clone()).map_err(StartError::Thread)?;
+        let pool = Arc::new(pool);
+        let group = Group::open(terms, disk, Fold::new(fold.clone(), pool.clone())).await?;
         // With others to go on without it a node that computes something else stays, to be looked at.
         if let Some(why) = fold.fatal().filter(|_| fold.diverged().is_none() || peers.is_none()) {
             return Err(StartError::Replay(why.to_owned()));
@@ -212,6 +217,7 @@ impl Node {
             metrics,
             disk: Disk::default(),
             fold,
+            pool,
             backend,
             group: Arc::new(group),
             draining: AtomicBool::new(false),

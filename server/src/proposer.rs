@@ -81,7 +81,7 @@ pub async fn run(
         }
         queue.drain(&mut waiting);
         let (batch, in_flight) = take_batch(&mut waiting.items, &fold.keys, record_max);
-        pool.offer(&in_flight.judging);
+        pool.offer([&in_flight.judging].into_iter());
         metrics.batch_events.observe(batch.events.len() as f64);
         if fold.damages.any() {
             let detail = "a sealed segment of the log is damaged; /readyz?verbose names it";

@@ -5,7 +5,6 @@ use crate::node::{Node, StartError};
 use crate::peers::certificates;
 use crate::peers::given;
 use crate::scrub::{Scrubber, Terms};
-use crate::verdicts::Pool;
 use crate::{anchor, confirm, disk, group_time, lead, proposer, ship};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,13 +38,11 @@ impl Running {
     pub async fn start(node: Node, front: Front) -> Result<Running, StartError> {
         let node = Arc::new(node);
         let address = front.address;
-        let pool =
-            Pool::start(node.config.verify_count(), node.metrics.clone()).map_err(StartError::Thread)?;
         let proposer = tokio::spawn(proposer::run(
             node.queue.clone(),
             node.group.clone(),
             node.fold.clone(),
-            Arc::new(pool),
+            node.pool.clone(),
             node.metrics.clone(),
             node.config.batches_in_flight,
             node.group.record_max(),

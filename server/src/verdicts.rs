@@ -189,14 +189,15 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Offers a batch to the threads if it is worth it. L1: the pool holds no batch longer than the log does,
+    /// Offers batches to the threads if together they are worth it. L1: the pool holds no batch longer than the log does,
     /// because the fold takes over.
-    pub fn offer(&self, judging: &Arc<Judging>) {
-        if judging.cost_ns < WAKE_NS {
+    pub fn offer<'a>(&self, batches: impl Iterator<Item = &'a Arc<Judging>> + Clone) {
+        if batches.clone().map(|judging| judging.cost_ns).sum::<usize>() < WAKE_NS {
             return;
         }
-        self.shared.lock().0.push_back(judging.clone());
-        if judging.chunks.len() > 1 && self.threads.len() > 1 {
+        let chunks: usize = batches.clone().map(|judging| judging.chunks.len()).sum();
+        self.shared.lock().0.extend(batches.cloned());
+        if chunks > 1 && self.threads.len() > 1 {
             self.shared.wake.notify_all();
         } else {
             self.shared.wake.notify_one();
@@ -239,7 +240,7 @@ mod tests {
         let pool = Pool::start(2, Arc::new(Metrics::new(0, false))).unwrap();
         for n in [1, 3, 64, 500] {
             let judging = batch(n);
-            pool.offer(&judging);
+            pool.offer([&judging].into_iter());
             for nth in 0..n {
                 assert_eq!(judging.judged(nth).is_some(), nth % 5 != 4, "{nth} of {n}");
             }
