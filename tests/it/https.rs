@@ -85,6 +85,16 @@ fn evidence_comes_over_https_from_whom_the_certificate_names_and_from_nobody_els
     assert_eq!(said.code, Some(0), "{}", said.all());
     let said = tools::worm(&["verify", text(&pack), "--vkey", text(&at("data").join("keys/log.vkey"))]);
     assert_eq!(said.code, Some(0), "{}", said.all());
+    let asked: [&[&str]; 2] = [
+        &["replay", "--check", "--live", &url],
+        &["doctor", text(folder.path()), "--syncs", "1", "--url", &url],
+    ];
+    for (command, sees) in asked.into_iter().zip(["agree", &format!("{url} is ready")]) {
+        let said = tools::flk(&[command, &["--ca", text(&ca)]].concat());
+        assert!(said.out.contains(sees), "{}", said.all());
+        let said = tools::flk(&[command, &["--ca", text(&other)]].concat());
+        assert!(said.all().contains("certificate") && !said.out.contains(sees), "{}", said.all());
+    }
     // What the system trusts is trusted without being named.
     let mut system = Command::new(bins::path("worm"));
     system.args(["fetch", &url, "--out", text(&at("again")), "--token-file", text(&token)]);

@@ -27,6 +27,9 @@ pub struct Args {
     /// The server
     #[arg(long, env = "FLK_URL", default_value = "http://127.0.0.1:8080")]
     pub url: String,
+    /// File with the certificates (PEM) of the authorities that an address with https is held to [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Writes to time
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub syncs: u32,
@@ -54,7 +57,7 @@ const SLOW: Duration = Duration::from_millis(20);
 /// There is nothing to look at: neither the directory nor the one it would stand in exists.
 pub fn run(args: &Args) -> Result<Report, Fault> {
     if args.cluster {
-        return crate::cluster::checkup(&args.url, args.token_file.as_deref());
+        return crate::cluster::checkup(&args.url, args.ca.as_deref(), args.token_file.as_deref());
     }
     let mut report = Report::new("flk doctor");
     let folder = args.dir.ancestors().find(|path| path.is_dir()).map(Path::to_path_buf);
@@ -74,7 +77,7 @@ pub fn run(args: &Args) -> Result<Report, Fault> {
     if args.offline {
         report.check("server", State::Skipped, "not asked");
     } else {
-        server(&mut report, &args.url);
+        server(&mut report, &args.url, args.ca.as_deref());
     }
     let count = |state| report.checks.iter().filter(|check| check.state == state).count();
     let (fails, warns) = (count(State::Fail), count(State::Warn));
@@ -366,8 +369,8 @@ fn clock(report: &mut Report) {
     report.check("clock", level, detail);
 }
 
-fn server(report: &mut Report, url: &str) {
-    let answer = Client::new(url, Duration::from_secs(5))
+fn server(report: &mut Report, url: &str, ca: Option<&Path>) {
+    let answer = Client::trusting(url, Duration::from_secs(5), ca)
         .map_err(|fault| fault.why)
         .and_then(|mut client| client.get("/readyz?verbose").map_err(|error| error.to_string()));
     match answer {
@@ -396,6 +399,7 @@ mod tests {
         Args {
             dir: dir.to_owned(),
             url: "http://127.0.0.1:1".into(),
+            ca: None,
             syncs: 10,
             offline: true,
             cluster: false,

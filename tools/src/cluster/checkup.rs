@@ -22,9 +22,9 @@ const DAY_S: i64 = 86_400;
 ///
 /// # Errors
 /// The node cannot be asked.
-pub fn run(url: &str, token_file: Option<&Path>) -> Result<Report, Fault> {
-    let server =
-        Server { url: url.to_owned(), ca: None, token_file: token_file.map(Path::to_owned), timeout: 30 };
+pub fn run(url: &str, ca: Option<&Path>, token_file: Option<&Path>) -> Result<Report, Fault> {
+    let owned = |path: Option<&Path>| path.map(Path::to_owned);
+    let server = Server { url: url.to_owned(), ca: owned(ca), token_file: owned(token_file), timeout: 30 };
     let mut admin = Admin::new(&server)?;
     let answer = admin.send("GET", "/v1/cluster/checkup", &[])?;
     if answer.status != 200 {

@@ -1,5 +1,6 @@
 //! What a running node says of its ledger, for comparison.
 
+use std::path::Path;
 use std::time::Duration;
 
 use engine::log::{Digest, Lsn};
@@ -25,22 +26,22 @@ struct Said {
 }
 
 /// The digest a running node has, and after which record: from the line of its ledger in `/readyz?verbose`.
-pub(super) fn ask(url: &str) -> Result<Live, Fault> {
+pub(super) fn ask(url: &str, ca: Option<&Path>) -> Result<Live, Fault> {
     let fault = |why: String| {
         Fault::new("cannot compare with the running node", url, why, "is it running? curl URL/readyz?verbose")
     };
-    let mut client = Client::new(url, Duration::from_secs(10))?;
+    let mut client = Client::trusting(url, Duration::from_secs(10), ca)?;
     let answer = client.get("/readyz?verbose").map_err(|error| fault(error.to_string()))?;
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     parse_live(&text).ok_or_else(|| fault("it does not say its ledger's digest".into()))
 }
 
 /// What a running node says of the digests in its log: nothing is computed here.
-pub(super) fn check_live(url: &str) -> Result<Report, Fault> {
+pub(super) fn check_live(url: &str, ca: Option<&Path>) -> Result<Report, Fault> {
     let fault = |why: String| {
         Fault::new("cannot ask the running node", url, why, "is it running? curl URL/readyz?verbose")
     };
-    let mut client = Client::new(url, Duration::from_secs(10))?;
+    let mut client = Client::trusting(url, Duration::from_secs(10), ca)?;
     let answer = client.get("/readyz?verbose").map_err(|error| fault(error.to_string()))?;
     let page = String::from_utf8_lossy(&answer.body).into_owned();
     let said = parse_said(&page).ok_or_else(|| fault("it does not say what it agrees with".into()))?;

@@ -45,6 +45,10 @@ pub struct Args {
     /// Compare with the node that runs at this address
     #[arg(long, value_name = "URL")]
     pub live: Option<String>,
+    /// With --live: file with the certificates (PEM) of the authorities that an address with https is held to [default: the
+    /// system's]
+    #[arg(long, value_name = "FILE", requires = "live")]
+    pub ca: Option<PathBuf>,
     /// Check HMAC signatures, too, with the node's key-encryption key; otherwise their results come from the log
     #[arg(long, value_name = "FILE")]
     pub kek: Option<PathBuf>,
@@ -72,6 +76,7 @@ impl Args {
             check: false,
             from_snapshot: None,
             live: None,
+            ca: None,
             kek: None,
             plan: false,
             out: None,
@@ -111,7 +116,7 @@ impl Watch for Meet {
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     let Some(dir) = &args.dir else {
         return match (&args.live, args.check) {
-            (Some(url), true) => check_live(url),
+            (Some(url), true) => check_live(url, args.ca.as_deref()),
             _ => Err(Fault::new(
                 "nothing to replay",
                 "flk replay",
@@ -135,7 +140,7 @@ fn replay(args: &Args, dir: &Path, ui: Ui, planned: &mut Option<Plan>) -> Result
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let mut report = Report::new("flk replay");
     // Asked before the log is read, so that the log reaches at least as far.
-    let live = args.live.as_deref().map(ask).transpose()?;
+    let live = args.live.as_deref().map(|url| ask(url, args.ca.as_deref())).transpose()?;
     let kek = args.kek.as_deref().map(Kek::read).transpose()?;
     let source = kek.as_ref().map_or(Source::Attested, |kek| Source::Secrets(kek));
     let log = match LogFiles::open(&home.log()) {
