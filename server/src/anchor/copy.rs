@@ -6,6 +6,7 @@
 //! anchors/SIZE.SHA.witnessed           the best cosigned checkpoint, if it is newer than the one copied before
 //! anchors/SIZE.NAME.SHA.tsr, .ots      time stamps and OpenTimestamps files, with the checkpoint that they are over
 //! tile/.., tile/entries/..             with `export`: every tile and bundle under the checkpoint (C2SP tlog-tiles)
+//! keys/N.tlog-proof                    with `export`: by which statements the log's keys follow each other
 //! worm/YYYY/MM/DD/HHMMSS.jsonl, .root  with `export`: every closed audit file under it
 //! ```
 //! SIZE and OLD have twenty digits, SHA is the first eight hex digits of the SHA-256 of the file.
@@ -19,7 +20,7 @@ use super::place::{Held, Place};
 use super::targets::Target;
 use super::{follow, work};
 use crate::node::Node;
-use crate::projections::tiles::Published;
+use crate::projections::tiles::{Published, Tiles};
 use bytes::Bytes;
 use engine::checkpoint::Signed;
 use engine::event::{AnchorKind, Event};
@@ -32,11 +33,16 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Leaves whose tiles are copied before the node remembers that they are.
 const STEP: u64 = WIDTH * WIDTH;
 /// First line of the evidence.
 const HEAD: &str = "flk copy 1\n";
+/// After each object a task rests for so many times what the object took, and for this long at most: a backlog may use a
+/// quarter of a disk and of a core that submissions want, too. A place that is far away is slow enough by itself.
+const REST: (u32, Duration) = (3, Duration::from_millis(10));
 
 /// How far a place has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +122,7 @@ pub async fn copy(
             copied.leaves = next;
             job.remember(copied);
         }
+        job.statements(size).await?;
         job.worm(&mut copied, size).await?;
     }
     for lsn in stamps {
@@ -149,7 +156,10 @@ fn unreadable(error: &io::Error) -> Failure {
 
 impl Job<'_> {
     async fn put(&self, name: &str, bytes: Bytes) -> Result<Held, Failure> {
-        self.place.put(name, bytes, self.now).await
+        let begun = Instant::now();
+        let held = self.place.put(name, bytes, self.now).await;
+        tokio::time::sleep((begun.elapsed() * REST.0).min(REST.1)).await;
+        held
     }
 
     fn remember(&self, copied: Copied) {
@@ -164,6 +174,24 @@ impl Job<'_> {
             let read = tokio::task::spawn_blocking(move || bytes_of(&node, tile)).await;
             let bytes = read.map_err(io::Error::other).flatten().map_err(|error| unreadable(&error))?;
             self.put(&tile.path(), bytes.into()).await?;
+        }
+        Ok(())
+    }
+
+    /// What shows why the log's keys are believed, as far as it lies under the checkpoint. There are few of them.
+    async fn statements(&self, size: u64) -> Result<(), Failure> {
+        let numbers: Vec<u64> = {
+            let core = self.node.fold.core();
+            let made =
+                core.ledger.log_keys().iter().filter(|change| !change.note.is_empty() && change.seq < size);
+            made.map(|change| change.number).collect()
+        };
+        for number in numbers {
+            let node = self.node.clone();
+            let read = move || node.fold.projector.tiles().statement(number);
+            let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten();
+            let bytes = read.map_err(|error| unreadable(&error))?;
+            self.put(&Tiles::statement_name(number), bytes.into()).await?;
         }
         Ok(())
     }

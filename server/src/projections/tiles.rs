@@ -185,9 +185,22 @@ impl Tiles {
         let extra = crate::receipts::entry_extra(&statement.entry);
         let receipt =
             Receipt { extra: Some(extra), index: statement.seq, path, checkpoint: statement.note.clone() };
-        let file = self.dir.join("keys").join(format!("{}.tlog-proof", statement.number));
         std::fs::create_dir_all(self.dir.join("keys"))?;
-        super::replace(&file, &receipt.encode())
+        super::replace(&self.dir.join(Self::statement_name(statement.number)), &receipt.encode())
+    }
+
+    /// Where the statement about a set of keys lies below the tiles.
+    #[must_use]
+    pub fn statement_name(number: u64) -> String {
+        format!("keys/{number}.tlog-proof")
+    }
+
+    /// The statement about a set of keys as it was written.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub fn statement(&self, number: u64) -> io::Result<Vec<u8>> {
+        std::fs::read(self.dir.join(Self::statement_name(number)))
     }
 
     /// The newest published checkpoint.
