@@ -1,11 +1,11 @@
 //! Where regions differ, and what is decided about it: `/v1/reconcile`. The leader answers and decides.
 
-use super::cluster::{Change, ask, authorise, read};
+use super::cluster::{Change, ask, authorise, pass_on};
 use super::compare::regions::show_first;
 use super::connection::Conn;
+use super::elsewhere;
 use super::refusal::{Problem, Refusal};
 use super::reply::{JSON, Reply};
-use super::{body, elsewhere};
 use crate::node::Node;
 use crate::ship::reconcile;
 use engine::event::{CaseId, REASON_MAX, Remedy, Step};
@@ -18,8 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Largest request, bytes.
-const BODY_MAX: usize = 4096;
 /// How long a decision that is agreed may take until it is folded.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(10);
@@ -45,14 +43,11 @@ pub(super) async fn change(
     conn: &Conn,
     request: Request<Incoming>,
 ) -> Result<Reply, Problem> {
-    authorise(node, request.headers())?;
-    let body = body::read(request.into_body(), conn, BODY_MAX, false).await?;
-    conn.answer_begins();
-    match read(&body)? {
-        Change::Approve { .. } | Change::Refuse { .. } => {}
-        _ => return Err(Problem::from(Refusal::BadRequest).detail("do is approve or refuse")),
-    }
-    elsewhere::ask_leader(node, &ask(body)).await
+    pass_on(node, conn, request, |change| match change {
+        Change::Approve { .. } | Change::Refuse { .. } => Ok(()),
+        _ => Err("do is approve or refuse"),
+    })
+    .await
 }
 
 fn id(text: &str) -> Result<CaseId, Problem> {
