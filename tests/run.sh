@@ -70,6 +70,10 @@ step "simulator, groups of three whose logs rot, fixed seeds" target/release/sim
 step "simulator, groups of five, fixed seeds" target/release/sim --nodes 5 --seed 1 --runs 5 --steps 500
 step "simulator, groups, fresh seed $fresh" target/release/sim --nodes 3 --seed "$fresh" --runs 10 --steps 500
 step "simulator, planted bugs of groups" target/release/sim --nodes 3 --mutants 100
+step "simulator, two regions, fixed seeds" target/release/sim --regions 2 --nodes 3 --seed 1 --runs 20 --steps 200
+step "simulator, regions, fresh seed $fresh" target/release/sim --regions 2 --nodes 1 --seed "$fresh" --runs 10 --steps 200
+step "simulator, three regions, fresh seed $fresh" target/release/sim --regions 3 --nodes 1 --seed "$fresh" --runs 4 --steps 200
+step "simulator, planted bugs of regions" target/release/sim --regions 2 --nodes 3 --mutants 60 --steps 200
 if [ "$mode" = all ]; then
   step "the demo, from start to equal replay" env DEMO_EXIT=1 DEMO_PORT=18431 DEMO_DIR="$(mktemp -d)" DEMO_BIN_DIR="$PWD/target/release" tools/demo.sh
 fi

@@ -101,7 +101,7 @@ pub struct Node {
     /// What this node is as a witness of other logs.
     pub cosigning: Option<Cosigning>,
     /// Other regions, if there are any.
-    pub regions: Option<Regions>,
+    pub regions: Option<Arc<Regions>>,
     pub backend: Backend,
     pub(crate) group: Arc<Group>,
     pub(crate) answers: Answers,
@@ -204,7 +204,7 @@ impl Node {
         let led = group.leads();
         let anchors = Anchors::open(&config, fold.anchored.clone())?;
         let cosigning = Cosigning::open(&config)?;
-        let regions = Regions::open(&config, &fold.terms.signer)?;
+        let regions = Regions::open(&config, &fold.terms.signer)?.map(Arc::new);
         let node = Node {
             anchors,
             cosigning,

@@ -1,8 +1,8 @@
 //! What another region says of our log: how much of it is stored there. It becomes an event of ours, and so part of the log:
 //! the proven recovery point is on every node, and an auditor finds it.
 
-use super::{Peer, TICK};
-use crate::node::Node;
+use super::ports::{Home, Place};
+use super::{Peer, Regions, TICK};
 use bytes::Bytes;
 use engine::checkpoint::Signed;
 use engine::event::{AnchorKind, Anchored, Event};
@@ -40,29 +40,32 @@ impl Waiting {
     }
 }
 
-pub async fn run(node: Arc<Node>, nth: usize) {
-    let Some(regions) = &node.regions else { return };
+pub async fn run<H: Home, P: Place>(home: Arc<H>, regions: Arc<Regions<P>>, nth: usize) {
+    let (home, regions) = (&*home, &*regions);
     let peer = &regions.peers[nth];
     let (mut last, mut waiting) = (Bytes::new(), Waiting::default());
     loop {
-        tokio::time::sleep(TICK).await;
-        let newest = node.fold.projector.tiles().published().map_or(0, |published| published.size);
-        let proven = node.anchors.cosigned_by(peer.mirror.name()).map_or(0, |(size, _)| size);
-        let now_ms = node.clock.wall_ms();
-        let since_ms = waiting.since(newest, proven, now_ms);
+        home.sleep(TICK).await;
+        let now_ms = home.wall_ms();
+        let since_ms = waiting.since(home.newest(), home.proven(peer.mirror.name()), now_ms);
         regions.imports(nth, |imports| imports.unproven_ms = since_ms);
-        if !node.leads() || !node.anchors.is_ready() {
+        if !home.leads() || !home.knows_proven() {
             last = Bytes::new();
             continue;
         }
-        if let Err(why) = look(&node, peer, &regions.own, &mut last).await {
+        if let Err(why) = look(home, peer, &regions.own, &mut last).await {
             tracing::warn!(why, region = peer.region, "what another region holds of this log is not known");
-            tokio::time::sleep(PAUSE).await;
+            home.sleep(PAUSE).await;
         }
     }
 }
 
-async fn look(node: &Arc<Node>, peer: &Peer, own: &str, last: &mut Bytes) -> Result<(), String> {
+async fn look<H: Home, P: Place>(
+    home: &H,
+    peer: &Peer<P>,
+    own: &str,
+    last: &mut Bytes,
+) -> Result<(), String> {
     let most = 2 * NOTE_MAX as u64;
     let Some(found) = peer.remote.get(&format!("mirrors/{own}"), most).await? else { return Ok(()) };
     if found == *last {
@@ -75,19 +78,19 @@ async fn look(node: &Arc<Node>, peer: &Peer, own: &str, last: &mut Bytes) -> Res
     peer.mirror.verify(&text, &line).map_err(|error| error.to_string())?;
     signed.signatures.retain(|signature| !peer.mirror.is_of(signature));
     // What we signed is a checkpoint of ours: the region holds no other history of this log.
-    let own_key = node.fold.signers.load().main(signed.checkpoint.size)?.verifier();
+    let own_key = home.key_of(signed.checkpoint.size)?;
     signed.verify(&own_key).map_err(|error| format!("that is no checkpoint of this log: {error}"))?;
     let size = signed.checkpoint.size;
-    let proven = node.anchors.cosigned_by(peer.mirror.name()).map_or(0, |(size, _)| size);
+    let proven = home.proven(peer.mirror.name());
     if size > proven {
         let event = Event::Anchored(Anchored {
-            at_ms: node.clock.wall_ms().min(TIME_MAX_MS),
+            at_ms: home.wall_ms().min(TIME_MAX_MS),
             kind: AnchorKind::Cosignature,
             target: peer.mirror.name().to_owned(),
             note: signed.encode(),
             evidence: line.line().into_bytes(),
         });
-        node.log_anchor(event).await?;
+        home.note_proven(event).await?;
     }
     *last = found;
     Ok(())

@@ -18,6 +18,7 @@
 mod mirrors;
 mod place;
 pub mod plan;
+pub mod ports;
 mod receiver;
 pub mod reconcile;
 pub mod remote;
@@ -27,17 +28,19 @@ mod show;
 pub mod standing;
 
 use crate::config::Config;
-use crate::fold::Index;
 use crate::keys::{self, KeyError};
 use crate::node::Node;
 use engine::checkpoint::{Cosigner, LogKeys, NoteError, Signer, Verifier, Witness};
-use engine::ledger::Ledger;
+use engine::ledger::{Ledger, Table};
 use place::Stores;
+use ports::{Home, Place};
 use remote::Remote;
 pub use routing::routing;
 use segments::shipment::keys::{KEYS_MAX, RegionKeys};
 pub use segments::shipment::{bill, chunk};
+use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -67,9 +70,9 @@ pub enum RegionError {
 }
 
 /// Another region.
-struct Peer {
+pub struct Peer<P = Remote> {
     region: String,
-    remote: Remote,
+    remote: P,
     /// Its log's key.
     key: Verifier,
     /// The key it cosigns with what it holds of ours.
@@ -78,9 +81,14 @@ struct Peer {
     again: Notify,
 }
 
-impl Peer {
+impl<P> Peer<P> {
+    /// The region of this name, what its log's key is, and what it cosigns with.
+    pub fn new(region: &str, remote: P, key: Verifier, mirror: Witness) -> Peer<P> {
+        Peer { region: region.to_owned(), remote, key, mirror, again: Notify::new() }
+    }
+
     /// The key that must have signed a tree of theirs of `size` leaves: the one we were given, or what their log says has followed it.
-    fn key_at(&self, ledger: &Ledger<Index>, size: u64) -> Verifier {
+    fn key_at<T: Table>(&self, ledger: &Ledger<T>, size: u64) -> Verifier {
         let changes = ledger.origin(&self.region).map_or(&[][..], |origin| origin.log_keys());
         let mut key = self.key.clone();
         for change in changes.iter().filter(|change| change.seq < size) {
@@ -133,10 +141,10 @@ struct Inner {
 }
 
 /// Everything about other regions that a node has.
-pub struct Regions {
+pub struct Regions<P = Remote> {
     own: String,
-    remote: Remote,
-    peers: Vec<Peer>,
+    remote: P,
+    peers: Vec<Peer<P>>,
     cosigner: Cosigner,
     /// Proposals with a score above this go by themselves, in thousandths.
     reconcile_above: u16,
@@ -166,8 +174,7 @@ impl Regions {
             let RegionKeys { log: key, mirror } = keys_of(&peer.vkeys, &peer.region).map_err(wrong)?;
             let remote = stores.open(&peer.place, &peer.region);
             let remote = remote.map_err(|why| wrong(format!("{}: {why}", peer.place)))?;
-            let again = Notify::new();
-            peers.push(Peer { region: peer.region.clone(), remote, key, mirror, again });
+            peers.push(Peer::new(&peer.region, remote, key, mirror));
         }
         let may_create = match (config.cluster_join.is_empty(), config.create_keys) {
             (false, _) => Err("all nodes of a group cosign with one key: copy it from a member"),
@@ -179,10 +186,22 @@ impl Regions {
         let name = format!("{}/mirror/{}", config.origin_host, config.region);
         let cosigner = Cosigner::new(&name, &seed).map_err(RegionError::Name)?;
         publish(config, founding, &cosigner)?;
+        Ok(Some(Regions::new(&config.region, remote, peers, cosigner, config.reconcile_above)))
+    }
+}
+
+impl<P> Regions<P> {
+    /// The region `own`, which ships to `remote`, knows these others and cosigns their logs.
+    pub fn new(
+        own: &str,
+        remote: P,
+        peers: Vec<Peer<P>>,
+        cosigner: Cosigner,
+        reconcile_above: u16,
+    ) -> Regions<P> {
         let inner = Inner { peers: vec![Imports::default(); peers.len()], ..Inner::default() };
-        let own = config.region.clone();
-        let (reconcile_above, inner) = (config.reconcile_above, Mutex::new(inner));
-        Ok(Some(Regions { own, remote, peers, cosigner, reconcile_above, inner }))
+        let inner = Mutex::new(inner);
+        Regions { own: own.to_owned(), remote, peers, cosigner, reconcile_above, inner }
     }
 
     /// Our own name.
@@ -198,6 +217,17 @@ impl Regions {
     /// What is missing is fetched again, without waiting for the end of a pause.
     pub fn look_again(&self) {
         self.peers.iter().for_each(|peer| peer.again.notify_one());
+    }
+
+    /// Why nothing is shipped, and why nothing comes from each other region, where that is so.
+    pub fn waits(&self) -> Vec<String> {
+        let inner = self.lock();
+        inner
+            .why
+            .iter()
+            .chain(inner.peers.iter().filter_map(|imports| imports.why.as_ref()))
+            .cloned()
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -233,21 +263,31 @@ fn keys_of(path: &Path, region: &str) -> Result<RegionKeys, String> {
 
 /// Ships, receives and mirrors while this node leads, until the task is dropped.
 pub async fn run(node: Arc<Node>) {
-    let Some(regions) = &node.regions else { return };
+    let Some(regions) = node.regions.clone() else { return };
     let mut tasks = JoinSet::new();
-    tasks.spawn(shipper::run(node.clone()));
-    tasks.spawn(standing::say(node.clone()));
-    tasks.spawn(reconcile::run(node.clone()));
+    work(node.clone(), &regions, |task| drop(tasks.spawn(task)));
     for nth in 0..regions.peers.len() {
-        tasks.spawn(receiver::run(node.clone(), nth));
-        tasks.spawn(mirrors::run(node.clone(), nth));
         tasks.spawn(standing::watch(node.clone(), nth));
     }
+    tasks.spawn(standing::say(node.clone()));
+    tasks.spawn(reconcile::run(node));
     // None of them ends by itself.
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a task for other regions ended");
         }
+    }
+}
+
+/// Something to do beside everything else, until it is dropped.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Everything that a node of a region does for others, each a task that never ends by itself.
+pub fn work<H: Home, P: Place>(home: Arc<H>, regions: &Arc<Regions<P>>, mut spawn: impl FnMut(Task)) {
+    spawn(Box::pin(shipper::run(home.clone(), regions.clone())));
+    for nth in 0..regions.peers.len() {
+        spawn(Box::pin(receiver::run(home.clone(), regions.clone(), nth)));
+        spawn(Box::pin(mirrors::run(home.clone(), regions.clone(), nth)));
     }
 }
 
@@ -259,11 +299,8 @@ impl Backoff {
         Backoff(PAUSES.0)
     }
 
-    async fn wait(&mut self) {
-        let mut byte = [0];
-        // Without randomness pauses are not spread.
-        let _ = getrandom::fill(&mut byte);
-        tokio::time::sleep(self.0.mul_f64(0.5 + f64::from(byte[0]) / 512.0)).await;
+    async fn wait<H: Home>(&mut self, home: &H) {
+        home.sleep(self.0.mul_f64(0.5 + f64::from(home.any_byte()) / 512.0)).await;
         self.0 = (self.0 * 2).min(PAUSES.1);
     }
 }

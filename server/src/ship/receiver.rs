@@ -9,17 +9,15 @@
 
 use super::bill::{BILL_MAX, Bill};
 use super::chunk::{self, RAW_MAX};
+use super::ports::{Home, Place};
 use super::{Backoff, Peer, Regions, TICK, plan};
-use crate::node::Node;
 use engine::checkpoint::{Signed, Verifier};
 use engine::event::{Event, Imported, Item, Position};
 use engine::ledger::NotYet;
 use engine::log::{Digest, Lsn};
-use raft::Batch;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// How often a place is listed to see whether something lies behind a gap.
 const LIST_EVERY: Duration = Duration::from_secs(5);
@@ -35,26 +33,27 @@ struct Open {
 #[derive(Default)]
 struct Course {
     open: Option<Open>,
-    listed: Option<Instant>,
+    /// When the place was listed last.
+    listed: Option<Duration>,
     /// Leaves under the newest checkpoint that was cosigned.
     mirrored: u64,
 }
 
-pub async fn run(node: Arc<Node>, nth: usize) {
-    let Some(regions) = &node.regions else { return };
+pub async fn run<H: Home, P: Place>(home: Arc<H>, regions: Arc<Regions<P>>, nth: usize) {
+    let (home, regions) = (&*home, &*regions);
     let peer = &regions.peers[nth];
     let mut course = Course::default();
     let mut backoff = Backoff::new();
     loop {
-        if !node.leads() {
+        if !home.leads() {
             course = Course::default();
             regions.imports(nth, |imports| (imports.behind_ms, imports.in_a_row) = (0, 0));
-            tokio::time::sleep(TICK).await;
+            home.sleep(TICK).await;
             continue;
         }
         let done = async {
-            let more = step(&node, regions, peer, nth, &mut course).await?;
-            mirror(&node, regions, peer, &mut course).await.map(|()| more)
+            let more = step(home, regions, peer, nth, &mut course).await?;
+            mirror(home, regions, peer, &mut course).await.map(|()| more)
         };
         match done.await {
             Ok(more) => {
@@ -64,12 +63,12 @@ pub async fn run(node: Arc<Node>, nth: usize) {
                     let since = imports.behind_ms;
                     imports.behind_ms = match (more, since) {
                         (false, _) => 0,
-                        (true, 0) => node.clock.wall_ms(),
+                        (true, 0) => home.wall_ms(),
                         (true, since) => since,
                     };
                 });
                 if !more {
-                    tokio::time::sleep(TICK).await;
+                    home.sleep(TICK).await;
                 }
             }
             Err(why) => {
@@ -79,13 +78,14 @@ pub async fn run(node: Arc<Node>, nth: usize) {
                     imports.in_a_row += 1;
                     imports.why = Some(why);
                     if imports.behind_ms == 0 {
-                        imports.behind_ms = node.clock.wall_ms();
+                        imports.behind_ms = home.wall_ms();
                     }
                 });
                 (course.open, course.listed) = (None, None);
                 tokio::select! {
-                    () = backoff.wait() => {}
+                    biased;
                     () = peer.again.notified() => backoff = Backoff::new(),
+                    () = backoff.wait(home) => {}
                 }
             }
         }
@@ -93,62 +93,57 @@ pub async fn run(node: Arc<Node>, nth: usize) {
 }
 
 /// Takes in one range, or a part of it. Whether there may be more.
-async fn step(
-    node: &Arc<Node>,
-    regions: &Regions,
-    peer: &Peer,
+async fn step<H: Home, P: Place>(
+    home: &H,
+    regions: &Regions<P>,
+    peer: &Peer<P>,
     nth: usize,
     course: &mut Course,
 ) -> Result<bool, String> {
-    let (at, quarantine) = {
-        let core = node.fold.core();
-        let quarantine = core.ledger.origin(&peer.region).and_then(|origin| origin.quarantine().cloned());
-        (core.ledger.position_of(&peer.region), quarantine)
-    };
+    let (at, quarantine) = home.ledger(|ledger| {
+        let quarantine = ledger.origin(&peer.region).and_then(|origin| origin.quarantine().cloned());
+        (ledger.position_of(&peer.region), quarantine)
+    });
     if let Some(why) = quarantine {
         return Err(NotYet::Quarantined(why).to_string());
     }
     if course.open.as_ref().is_none_or(|open| at.lsn < open.bill.from || at.lsn > open.bill.to) {
-        let key = peer.key_at(&node.fold.core().ledger, u64::MAX);
-        course.open = fetch(peer, &key, at, &mut course.listed).await?;
+        let key = home.ledger(|ledger| peer.key_at(ledger, u64::MAX));
+        course.open = fetch(home, peer, &key, at, &mut course.listed).await?;
     }
     let Some(open) = &course.open else { return Ok(false) };
     let skip = plan::before(Position::of(open.bill.from), &open.items, at);
     let rest = &open.items[skip..];
-    let known = node.fold.core().ledger.known_items(rest);
+    let known = home.ledger(|ledger| ledger.known_items(rest));
     if known == 0 {
         // It speaks of what a third region has not shipped to us yet.
         return Ok(false);
     }
-    let most = node.group.record_max().saturating_sub(AROUND);
+    let most = home.record_max().saturating_sub(AROUND);
     let items = rest[..plan::fitting(&rest[..known], most)].to_vec();
     let records = items.iter().filter(|item| **item == Item::End).count() as u64;
     let imported = Imported { origin: peer.region.clone(), from: at, items };
-    let checked = node.fold.core().ledger.check_import(&imported);
-    checked.map_err(|why| why.to_string())?;
-    if node.fold.stalled() || node.fold.damages.any() {
-        return Err("our log takes nothing now".into());
-    }
-    let batch = Batch { events: Arc::new(vec![Event::Imported(imported)]), local: None };
-    node.group.propose(batch).await.map_err(|error| error.to_string())?;
+    home.ledger(|ledger| ledger.check_import(&imported)).map_err(|why| why.to_string())?;
+    home.propose(Event::Imported(imported)).await?;
     regions.imports(nth, |imports| imports.records += records);
     Ok(true)
 }
 
 /// The range that holds this place, or begins there; `None` if it is not shipped yet.
-async fn fetch(
-    peer: &Peer,
+async fn fetch<H: Home, P: Place>(
+    home: &H,
+    peer: &Peer<P>,
     key: &Verifier,
     at: Position,
-    listed: &mut Option<Instant>,
+    listed: &mut Option<Duration>,
 ) -> Result<Option<Open>, String> {
     let mut from = at.lsn;
     let mut note = peer.remote.get(&Bill::name(from), BILL_MAX as u64).await?;
     if note.is_none() {
-        if at.nth == 0 && listed.is_some_and(|last| last.elapsed() < LIST_EVERY) {
+        if at.nth == 0 && listed.is_some_and(|last| home.up() < last + LIST_EVERY) {
             return Ok(None);
         }
-        *listed = Some(Instant::now());
+        *listed = Some(home.up());
         let bills = peer.remote.bills(at.lsn.0).await?;
         let gap =
             |next: u64| format!("the bill from record {} is missing: the next one is from {next}", at.lsn);
@@ -181,12 +176,11 @@ async fn fetch(
         return Err(wrong("it is not what its bill says"));
     }
     let (raw, to) = (bill.raw, bill.to);
-    let items = tokio::task::spawn_blocking(move || chunk::open(&packed, raw, from, to)).await;
-    let items = items.map_err(|error| error.to_string())?.map_err(|why| wrong(&why))?;
+    let items = home.aside(move || chunk::open(&packed, raw, from, to)).await?.map_err(|why| wrong(&why))?;
     Ok(Some(Open { bill, items }))
 }
 
-fn read(peer: &Peer, key: &Verifier, from: Lsn, note: &[u8]) -> Result<Bill, String> {
+fn read<P>(peer: &Peer<P>, key: &Verifier, from: Lsn, note: &[u8]) -> Result<Bill, String> {
     let name = Bill::name(from);
     let bill = Bill::open(note, key).map_err(|why| format!("{name}: {why}"))?;
     if bill.region != peer.region || bill.from != from {
@@ -196,17 +190,21 @@ fn read(peer: &Peer, key: &Verifier, from: Lsn, note: &[u8]) -> Result<Bill, Str
 }
 
 /// Cosigns the newest checkpoint of theirs that we hold, if it is newer than the last.
-async fn mirror(node: &Node, regions: &Regions, peer: &Peer, course: &mut Course) -> Result<(), String> {
-    let newer = {
-        let core = node.fold.core();
-        let agreed = core.ledger.origin(&peer.region).and_then(|origin| origin.agreed());
+async fn mirror<H: Home, P: Place>(
+    home: &H,
+    regions: &Regions<P>,
+    peer: &Peer<P>,
+    course: &mut Course,
+) -> Result<(), String> {
+    let newer = home.ledger(|ledger| {
+        let agreed = ledger.origin(&peer.region).and_then(|origin| origin.agreed());
         let newer = agreed.filter(|(size, _)| *size > course.mirrored);
-        newer.map(|(size, note)| (size, note.to_vec(), peer.key_at(&core.ledger, size)))
-    };
+        newer.map(|(size, note)| (size, note.to_vec(), peer.key_at(ledger, size)))
+    });
     let Some((size, note, key)) = newer else { return Ok(()) };
     let signed = Signed::parse(&note).map_err(|error| error.to_string())?;
     signed.verify(&key).map_err(|error| format!("its checkpoint over {size} entries: {error}"))?;
-    let line = regions.cosigner.cosign(&signed.checkpoint.text(), node.clock.wall_ms() / 1000).line();
+    let line = regions.cosigner.cosign(&signed.checkpoint.text(), home.wall_ms() / 1000).line();
     let cosigned = [note.as_slice(), line.as_bytes()].concat();
     regions.remote.put(&format!("mirrors/{}", peer.region), cosigned.into()).await?;
     course.mirrored = size;

@@ -3,86 +3,99 @@
 //! G1 ship-in-order: a bill begins at the record after the last one's end. Where that is, the place says: the last bill that
 //! lies there, under our own key. A leader that was cut off may put a range of its own cut beside; the bill, which is put
 //! only if there is none of its name, decides which one counts.
+//!
+//! A place can lose what it said to hold, and an operator can take bills away so that ranges are shipped again. So before a bill
+//! is put, and now and then while there is none to put, the last one is looked for; where it is gone, the listing says where to go on.
 
 use super::bill::{BILL_MAX, Bill};
 use super::chunk::{self, ITEMS_MAX, TARGET};
 use super::plan::Known;
+use super::ports::{Home, Place};
 use super::{Backoff, Regions, TICK};
-use crate::node::Node;
 use bytes::Bytes;
 use engine::checkpoint::Signed;
 use engine::event::{Event, Item, Record, ship};
 use engine::log::{Digest, Lsn};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the last bill is looked for while nothing is shipped.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the shipper knows between two steps. It can be made again at any time.
 struct Course {
     shipped: Lsn,
+    /// Where the last bill begins, if there is one, and when it was seen last.
+    last: Option<Lsn>,
+    looked: Duration,
     known: Known,
     /// Up to here there was nothing to say when it was looked at.
     quiet: Lsn,
 }
 
-pub async fn run(node: Arc<Node>) {
-    let Some(regions) = &node.regions else { return };
+pub async fn run<H: Home, P: Place>(home: Arc<H>, regions: Arc<Regions<P>>) {
     let mut course: Option<Course> = None;
     let mut backoff = Backoff::new();
     loop {
-        if !node.leads() {
+        if !home.leads() {
             course = None;
             regions.lock().behind_ms = 0;
-            tokio::time::sleep(TICK).await;
+            home.sleep(TICK).await;
             continue;
         }
-        match step(&node, regions, &mut course).await {
+        match step(&*home, &regions, &mut course).await {
             Ok(more) => {
                 backoff = Backoff::new();
                 regions.lock().why = None;
                 if !more {
-                    tokio::time::sleep(TICK).await;
+                    home.sleep(TICK).await;
                 }
             }
             Err(why) => {
                 tracing::warn!(why, "the log is not shipped to other regions; it is tried again");
-                failed(regions, why);
+                failed(&regions, why);
                 course = None;
-                backoff.wait().await;
+                backoff.wait(&*home).await;
             }
         }
     }
 }
 
-fn failed(regions: &Regions, why: String) {
+fn failed<P>(regions: &Regions<P>, why: String) {
     let mut inner = regions.lock();
     inner.errors += 1;
     inner.why = Some(why);
 }
 
 /// Where the place says that we are.
-async fn begin(node: &Node, regions: &Regions) -> Result<Course, String> {
+async fn begin<H: Home, P: Place>(home: &H, regions: &Regions<P>) -> Result<Course, String> {
     let bills = regions.remote.bills(u64::MAX).await?;
-    let mut shipped = Lsn::ZERO;
-    if let Some(from) = bills.last {
-        let bill = read_bill(node, regions, Lsn(from)).await?;
+    let (mut shipped, mut last) = (Lsn::ZERO, bills.last.map(Lsn));
+    if let Some(from) = last {
+        let bill = read_bill(home, regions, from).await?;
         let bill = bill.ok_or("the last bill is listed and cannot be read")?;
         shipped = bill.to;
     }
     // A listing may be late. What it does not name yet is found where it must lie.
-    while let Some(bill) = read_bill(node, regions, shipped.next()).await? {
-        shipped = bill.to;
+    while let Some(bill) = read_bill(home, regions, shipped.next()).await? {
+        (shipped, last) = (bill.to, Some(bill.from));
     }
-    let applied = node.fold.core().ledger.applied();
+    let applied = home.ledger(|ledger| ledger.applied());
     if shipped > applied {
         return Err(format!("records up to {shipped} are shipped, and this log ends at {applied}"));
     }
-    Ok(Course { shipped, known: Known::after(shipped), quiet: shipped })
+    Ok(Course { shipped, last, looked: home.up(), known: Known::after(shipped), quiet: shipped })
 }
 
-async fn read_bill(node: &Node, regions: &Regions, from: Lsn) -> Result<Option<Bill>, String> {
+async fn read_bill<H: Home, P: Place>(
+    home: &H,
+    regions: &Regions<P>,
+    from: Lsn,
+) -> Result<Option<Bill>, String> {
     let name = Bill::name(from);
     let Some(note) = regions.remote.get(&name, BILL_MAX as u64).await? else { return Ok(None) };
-    let bill = Bill::open(&note, &node.fold.terms.signer.verifier());
+    let bill = Bill::open(&note, &home.bill_key());
     let bill = bill.map_err(|why| format!("{name} was not put by this log: {why}"))?;
     if bill.region != regions.own || bill.from != from {
         return Err(format!("{name} is a bill of {} from {}", bill.region, bill.from));
@@ -91,14 +104,18 @@ async fn read_bill(node: &Node, regions: &Regions, from: Lsn) -> Result<Option<B
 }
 
 /// Ships one range, if there is one. Whether there may be another.
-async fn step(node: &Arc<Node>, regions: &Regions, course: &mut Option<Course>) -> Result<bool, String> {
+async fn step<H: Home, P: Place>(
+    home: &H,
+    regions: &Regions<P>,
+    course: &mut Option<Course>,
+) -> Result<bool, String> {
     let course = match course {
         Some(course) => course,
-        None => course.insert(begin(node, regions).await?),
+        None => course.insert(begin(home, regions).await?),
     };
-    let applied = node.fold.core().ledger.applied();
+    let applied = home.ledger(|ledger| ledger.applied());
     while course.known.read < applied && !course.known.is_full() {
-        for (lsn, record) in read(node, course.known.read.next(), applied).await? {
+        for (lsn, record) in read(home, course.known.read.next(), applied).await? {
             course.known.look(lsn, &record)?;
         }
     }
@@ -107,13 +124,22 @@ async fn step(node: &Arc<Node>, regions: &Regions, course: &mut Option<Course>) 
         let mut inner = regions.lock();
         inner.shipped = course.shipped.0;
         let since = inner.behind_ms;
-        inner.behind_ms = if !waits { 0 } else { if since == 0 { node.clock.wall_ms() } else { since } };
+        inner.behind_ms = if !waits { 0 } else { if since == 0 { home.wall_ms() } else { since } };
     }
     let upto = course.known.upto();
+    let ships = waits && upto > course.quiet;
+    if ships || home.up() > course.looked + LOOK_EVERY {
+        course.looked = home.up();
+        if let Some(last) = course.last
+            && read_bill(home, regions, last).await?.is_none_or(|bill| bill.to != course.shipped)
+        {
+            return Err(format!("the last bill, from record {last}, is gone: the place says where to go on"));
+        }
+    }
     if !waits || upto <= course.quiet {
         return Ok(false);
     }
-    let (items, to, full) = gather(node, course, upto).await?;
+    let (items, to, full) = gather(home, course, upto).await?;
     let says = items
         .iter()
         .any(|item| matches!(item, Item::Event { event, .. } if super::plan::says_something(event)));
@@ -121,21 +147,22 @@ async fn step(node: &Arc<Node>, regions: &Regions, course: &mut Option<Course>) 
         course.quiet = upto;
         return Ok(false);
     }
-    put(node, regions, course.shipped.next(), to, items).await?;
-    course.shipped = to;
+    let from = course.shipped.next();
+    put(home, regions, from, to, items).await?;
+    (course.shipped, course.last) = (to, Some(from));
     course.quiet = course.quiet.max(to);
     let mut inner = regions.lock();
     inner.shipped = to.0;
-    inner.behind_ms = if course.known.substance > to { node.clock.wall_ms() } else { 0 };
+    inner.behind_ms = if course.known.substance > to { home.wall_ms() } else { 0 };
     Ok(true)
 }
 
-async fn read(node: &Node, from: Lsn, to: Lsn) -> Result<Vec<(Lsn, Record)>, String> {
-    let records = node.group.read_range(from, to.next()).await.map_err(|error| error.to_string())?;
+async fn read<H: Home>(home: &H, from: Lsn, to: Lsn) -> Result<Vec<(Lsn, Record)>, String> {
+    let records = home.read(from, to).await?;
     if records.is_empty() {
         return Err(format!("record {from} is not there"));
     }
-    let decode = |(lsn, _, bytes): (Lsn, u64, Vec<u8>)| match Record::decode(&bytes) {
+    let decode = |(lsn, bytes): (Lsn, Vec<u8>)| match Record::decode(&bytes) {
         Ok(record) => Ok((lsn, record)),
         Err(error) => Err(format!("record {lsn}: {error}")),
     };
@@ -143,10 +170,10 @@ async fn read(node: &Node, from: Lsn, to: Lsn) -> Result<Vec<(Lsn, Record)>, Str
 }
 
 /// The next records as items, up to `upto` or until there are enough.
-async fn gather(node: &Node, course: &mut Course, upto: Lsn) -> Result<(Vec<Item>, Lsn, bool), String> {
+async fn gather<H: Home>(home: &H, course: &mut Course, upto: Lsn) -> Result<(Vec<Item>, Lsn, bool), String> {
     let (mut items, mut at, mut bytes) = (Vec::new(), course.shipped, 0);
     while at < upto {
-        for (lsn, record) in read(node, at.next(), upto).await? {
+        for (lsn, record) in read(home, at.next(), upto).await? {
             if lsn > upto {
                 break;
             }
@@ -168,9 +195,9 @@ async fn gather(node: &Node, course: &mut Course, upto: Lsn) -> Result<(Vec<Item
     Ok((items, at, false))
 }
 
-async fn put(
-    node: &Arc<Node>,
-    regions: &Regions,
+async fn put<H: Home, P: Place>(
+    home: &H,
+    regions: &Regions<P>,
     from: Lsn,
     to: Lsn,
     items: Vec<Item>,
@@ -181,12 +208,11 @@ async fn put(
         }
         _ => None,
     });
-    let packed = tokio::task::spawn_blocking(move || {
+    let pack = move || {
         let raw = chunk::encode(from, &items);
         chunk::pack(&raw).map(|packed| (raw.len() as u64, packed))
-    });
-    let (raw, packed) =
-        packed.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    };
+    let (raw, packed) = home.aside(pack).await?.map_err(|error| error.to_string())?;
     let bill = Bill {
         region: regions.own.clone(),
         from,
@@ -194,7 +220,7 @@ async fn put(
         digest: Digest(Sha256::digest(&packed).into()),
         bytes: packed.len() as u64,
         raw,
-        at_ms: node.clock.wall_ms(),
+        at_ms: home.wall_ms(),
         head,
     };
     let (name, packed) = (bill.chunk(), Bytes::from(packed));
@@ -204,10 +230,10 @@ async fn put(
             return Err(format!("something else lies at {name}"));
         }
     }
-    let note = bill.sign(&node.fold.signers.load().all()?);
+    let note = home.sign(&bill)?;
     if !regions.remote.put_new(&Bill::name(from), note.into()).await? {
         // Another leader of ours was first, or this is a try whose answer was lost. What lies there counts.
-        if read_bill(node, regions, from).await?.is_none() {
+        if read_bill(home, regions, from).await?.is_none() {
             return Err(format!("the place lies: it has a bill from record {from}, and does not give it"));
         }
         return Err(format!("there is a bill from record {from} already"));

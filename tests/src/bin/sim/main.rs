@@ -5,6 +5,9 @@
 //! can be run again, bit for bit. `--mutants SEEDS` runs every planted bug until it is caught, over at most so
 //! many seeds; `--mutant NAME` runs with one of them. `--only 3,17` lets only these events of a group's plan take
 //! effect, `--rot 1` has the logs of a group rot, and `--minimise 1` finds the fewest with which a seed still fails.
+//! `--regions 2` or `3` runs regions of one or three nodes that ship their logs to each other.
+
+mod regions;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -19,6 +22,8 @@ struct Args {
     runs: u64,
     mutants: Option<u64>,
     nodes: u64,
+    regions: u64,
+    named: Option<String>,
     minimise: bool,
     mutant: Option<(String, trio::mutants::Mutant)>,
     clients: Option<u64>,
@@ -26,8 +31,8 @@ struct Args {
     only: Option<std::collections::BTreeSet<u64>>,
 }
 
-const USAGE: &str = "try --seed N --steps N --runs N --nodes 1|3|5 --mutants SEEDS; with --nodes 3 also \
-                     --mutant NAME --minimise 1 --only 3,17 --clients N --rot 1";
+const USAGE: &str = "try --seed N --steps N --runs N --nodes 1|3|5 --regions 1|2|3 --mutants SEEDS --mutant NAME; with --nodes 3 also \
+                     --minimise 1 --only 3,17 --clients N --rot 1";
 
 fn args() -> Result<Args, String> {
     let mut args = Args {
@@ -36,6 +41,8 @@ fn args() -> Result<Args, String> {
         runs: 1,
         mutants: None,
         nodes: 1,
+        regions: 1,
+        named: None,
         minimise: false,
         mutant: None,
         clients: None,
@@ -55,14 +62,8 @@ fn args() -> Result<Args, String> {
             "--rot" => args.rot = number()? == 1,
             "--minimise" => args.minimise = number()? == 1,
             "--nodes" if matches!(value.as_str(), "1" | "3" | "5") => args.nodes = number()?,
-            "--mutant" => {
-                let mutant = trio::mutants::named(&value);
-                let known =
-                    || trio::mutants::all().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
-                let mutant =
-                    mutant.ok_or_else(|| format!("no mutant is named {value}; there are: {}", known()))?;
-                args.mutant = Some((value, mutant));
-            }
+            "--regions" if matches!(value.as_str(), "1" | "2" | "3") => args.regions = number()?,
+            "--mutant" => args.named = Some(value),
             "--only" => {
                 let events = value.split(',').filter(|event| !event.is_empty()).map(str::parse);
                 args.only =
@@ -70,6 +71,14 @@ fn args() -> Result<Args, String> {
             }
             _ => return Err(format!("{word} {value} is not known; {USAGE}")),
         }
+    }
+    if args.regions == 1
+        && let Some(name) = &args.named
+    {
+        let known = || trio::mutants::all().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" ");
+        let mutant = trio::mutants::named(name);
+        let mutant = mutant.ok_or_else(|| format!("no mutant is named {name}; there are: {}", known()))?;
+        args.mutant = Some((name.clone(), mutant));
     }
     Ok(args)
 }
@@ -86,6 +95,16 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if args.regions > 1 {
+        return match regions::main(&args) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(2)
+            }
+        };
+    }
     let good = match (args.mutants, args.nodes) {
         (Some(seeds), 1) => sim::quietly(|| hunt(&args, seeds)),
         (Some(seeds), _) => sim::quietly(|| hunt_groups(&args, seeds)),
