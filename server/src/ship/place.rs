@@ -136,7 +136,7 @@ mod tests {
             ("s3://eu/x/", "prefix"),
             ("s3://eu", "/no/such"),
             ("gs://eu", "not gs://"),
-            ("/no/such/place", "/no/such/place"),
+            ("/no/such/place", "No such file"),
         ] {
             let error = stores.open(place, "r").map(drop).unwrap_err();
             assert!(error.contains(why), "{place}: {error}");

@@ -11,6 +11,7 @@ use super::bill::{BILL_MAX, Bill};
 use super::chunk::{self, RAW_MAX};
 use super::ports::{Home, Place};
 use super::{Backoff, Peer, Regions, TICK, plan};
+use bytes::Bytes;
 use engine::checkpoint::{Signed, Verifier};
 use engine::event::{Event, Imported, Item, Position};
 use engine::ledger::NotYet;
@@ -21,6 +22,8 @@ use std::time::Duration;
 
 /// How often a place is listed to see whether something lies behind a gap.
 const LIST_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether our newest cosignature still lies where the origin finds it: there may be no later one.
+const WORD_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of a record beside the one range in it, with room to spare.
 const AROUND: usize = 512;
 
@@ -37,6 +40,8 @@ struct Course {
     listed: Option<Duration>,
     /// Leaves under the newest checkpoint that was cosigned.
     mirrored: u64,
+    /// It as it was put, and when that was last so.
+    word: Option<(Bytes, Duration)>,
 }
 
 pub async fn run<H: Home, P: Place>(home: Arc<H>, regions: Arc<Regions<P>>, nth: usize) {
@@ -201,12 +206,23 @@ async fn mirror<H: Home, P: Place>(
         let newer = agreed.filter(|(size, _)| *size > course.mirrored);
         newer.map(|(size, note)| (size, note.to_vec(), peer.key_at(ledger, size)))
     });
-    let Some((size, note, key)) = newer else { return Ok(()) };
+    let name = format!("mirrors/{}", peer.region);
+    let Some((size, note, key)) = newer else {
+        let Some((word, at)) = &mut course.word else { return Ok(()) };
+        if home.up() < *at + WORD_EVERY {
+            return Ok(());
+        }
+        if regions.remote.get(&name, word.len() as u64).await.ok().flatten().as_ref() != Some(word) {
+            regions.remote.put(&name, word.clone()).await?;
+        }
+        *at = home.up();
+        return Ok(());
+    };
     let signed = Signed::parse(&note).map_err(|error| error.to_string())?;
     signed.verify(&key).map_err(|error| format!("its checkpoint over {size} entries: {error}"))?;
     let line = regions.cosigner.cosign(&signed.checkpoint.text(), home.wall_ms() / 1000).line();
-    let cosigned = [note.as_slice(), line.as_bytes()].concat();
-    regions.remote.put(&format!("mirrors/{}", peer.region), cosigned.into()).await?;
-    course.mirrored = size;
+    let word = Bytes::from([note.as_slice(), line.as_bytes()].concat());
+    regions.remote.put(&name, word.clone()).await?;
+    (course.mirrored, course.word) = (size, Some((word, home.up())));
     Ok(())
 }

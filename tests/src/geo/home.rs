@@ -54,7 +54,17 @@ impl Home for At {
             }
             (_, event) => event,
         };
-        self.world.propose(self.region, self.node, vec![event]).await.map(drop)
+        let twice = self.world.options.mutant == Mutant::AppliesTwice && rt::chance(20);
+        let again = match &event {
+            Event::Imported(imported) if twice && imported.from.nth == 0 => Some(imported.clone()),
+            _ => None,
+        };
+        self.world.propose(self.region, self.node, vec![event]).await?;
+        if let Some(mut again) = again {
+            again.from = self.ledger(|ledger| ledger.position_of(&again.origin));
+            self.world.propose(self.region, self.node, vec![Event::Imported(again)]).await?;
+        }
+        Ok(())
     }
 
     fn record_max(&self) -> usize {

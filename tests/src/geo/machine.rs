@@ -135,8 +135,6 @@ impl Machine {
         let lsn = self.ledger.applied().next();
         let mut says = Vec::new();
         for (nth, event) in (0..).zip(events) {
-            let changed = self.mutate(event);
-            let event = changed.as_ref().unwrap_or(event);
             let judged = match event {
                 Event::Received(envelope) => Some(self.judge(envelope)),
                 _ => None,
@@ -174,20 +172,6 @@ impl Machine {
         }
         self.ledger.end_record(lsn);
         Ok(says)
-    }
-
-    /// A record that a mutant folds instead.
-    fn mutate(&self, event: &Event) -> Option<Event> {
-        let Event::Imported(imported) = event else { return None };
-        let at = self.ledger.position_of(&imported.origin);
-        match self.mutant {
-            Mutant::AppliesTwice if imported.from != at && at.nth == 0 && imported.from.nth == 0 => {
-                let mut again = imported.clone();
-                again.from = at;
-                Some(Event::Imported(again))
-            }
-            _ => None,
-        }
     }
 
     /// What a mutant tells a client instead.

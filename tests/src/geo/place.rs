@@ -50,6 +50,8 @@ pub struct Shelf {
     pub listed: Option<BTreeSet<String>>,
     /// What the place has lost, or never stored though it said so.
     pub missing: BTreeMap<String, Option<Object>>,
+    /// Bills that a planted bug takes for stored.
+    pub promised: BTreeMap<String, Bytes>,
     /// What somebody else put here.
     pub forged: BTreeMap<String, Option<Object>>,
 }
@@ -167,6 +169,9 @@ impl SimPlace {
     fn look(&self, name: &str) -> Option<Bytes> {
         let state = self.world.state();
         let shelf = &state.places.shelves[self.place];
+        if let Some(bytes) = shelf.promised.get(name).filter(|_| self.viewer == self.place) {
+            return Some(bytes.clone());
+        }
         let object = shelf.objects.get(name)?;
         if self.viewer != self.place && object.visible > rt::now() {
             return None;
@@ -193,10 +198,14 @@ impl Place for SimPlace {
     async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool, String> {
         if self.is(Mutant::BillNotAwaited) && name.starts_with("bills/") {
             let (own, name) = (SimPlace { world: self.world.clone(), ..*self }, name.to_owned());
+            self.world.state().places.shelves[self.place].promised.insert(name.clone(), bytes.clone());
             rt::spawn(rt::current(), async move {
                 sleep(rt::below(400 * MS)).await;
-                if own.pass().await.is_ok() && own.look(&name).is_none() {
-                    own.store(&name, bytes);
+                if own.pass().await.is_ok() {
+                    own.world.state().places.shelves[own.place].promised.remove(&name);
+                    if own.look(&name).is_none() {
+                        own.store(&name, bytes);
+                    }
                 }
             });
             return Ok(true);
