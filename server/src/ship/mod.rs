@@ -30,8 +30,10 @@ pub mod standing;
 use crate::config::Config;
 use crate::keys::{self, KeyError};
 use crate::node::Node;
+use bill::Bill;
 use engine::checkpoint::{Cosigner, LogKeys, NoteError, Signer, Verifier, Witness};
 use engine::ledger::{Ledger, Table};
+use engine::log::Lsn;
 use place::Stores;
 use ports::{Home, Place};
 use remote::Remote;
@@ -289,6 +291,16 @@ pub fn work<H: Home, P: Place>(home: Arc<H>, regions: &Arc<Regions<P>>, mut spaw
         spawn(Box::pin(receiver::run(home.clone(), regions.clone(), nth)));
         spawn(Box::pin(mirrors::run(home.clone(), regions.clone(), nth)));
     }
+}
+
+/// The bill of this region from this record, signed with its log's key.
+fn read_bill(note: &[u8], key: &Verifier, region: &str, from: Lsn) -> Result<Bill, String> {
+    let name = Bill::name(from);
+    let bill = Bill::open(note, key).map_err(|why| format!("{name}: {why}"))?;
+    if bill.region != region || bill.from != from {
+        return Err(format!("{name} is a bill of region {} from record {}", bill.region, bill.from));
+    }
+    Ok(bill)
 }
 
 /// Pauses that double, each shortened by a random part, so that regions that failed together do not come back together.

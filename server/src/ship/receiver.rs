@@ -10,7 +10,7 @@
 use super::bill::{BILL_MAX, Bill};
 use super::chunk::{self, RAW_MAX};
 use super::ports::{Home, Place};
-use super::{Backoff, Peer, Regions, TICK, plan};
+use super::{Backoff, Peer, Regions, TICK, plan, read_bill};
 use bytes::Bytes;
 use engine::checkpoint::{Signed, Verifier};
 use engine::event::{Event, Imported, Item, Position};
@@ -162,7 +162,7 @@ async fn fetch<H: Home, P: Place>(
             let Some(found) = &note else {
                 return bills.after.map_or(Ok(None), |next| Err(gap(next)));
             };
-            let bill = read(peer, key, from, found)?;
+            let bill = read_bill(found, key, &peer.region, from)?;
             if bill.to >= at.lsn {
                 break;
             }
@@ -170,7 +170,7 @@ async fn fetch<H: Home, P: Place>(
         }
     }
     let Some(note) = note else { return Ok(None) };
-    let bill = read(peer, key, from, &note)?;
+    let bill = read_bill(&note, key, &peer.region, from)?;
     let wrong = |why: &str| format!("the range from record {from}: {why}");
     if bill.raw > RAW_MAX as u64 || bill.bytes > 2 * RAW_MAX as u64 {
         return Err(wrong("its bill says that it is larger than any"));
@@ -183,15 +183,6 @@ async fn fetch<H: Home, P: Place>(
     let (raw, to) = (bill.raw, bill.to);
     let items = home.aside(move || chunk::open(&packed, raw, from, to)).await?.map_err(|why| wrong(&why))?;
     Ok(Some(Open { bill, items }))
-}
-
-fn read<P>(peer: &Peer<P>, key: &Verifier, from: Lsn, note: &[u8]) -> Result<Bill, String> {
-    let name = Bill::name(from);
-    let bill = Bill::open(note, key).map_err(|why| format!("{name}: {why}"))?;
-    if bill.region != peer.region || bill.from != from {
-        return Err(format!("{name} is a bill of region {} from record {}", bill.region, bill.from));
-    }
-    Ok(bill)
 }
 
 /// Cosigns the newest checkpoint of theirs that we hold, if it is newer than the last.
@@ -212,6 +203,7 @@ async fn mirror<H: Home, P: Place>(
         if home.up() < *at + WORD_EVERY {
             return Ok(());
         }
+        // Whatever keeps it from being read, putting it again tells of it or mends it.
         if regions.remote.get(&name, word.len() as u64).await.ok().flatten().as_ref() != Some(word) {
             regions.remote.put(&name, word.clone()).await?;
         }

@@ -95,12 +95,8 @@ async fn read_bill<H: Home, P: Place>(
 ) -> Result<Option<Bill>, String> {
     let name = Bill::name(from);
     let Some(note) = regions.remote.get(&name, BILL_MAX as u64).await? else { return Ok(None) };
-    let bill = Bill::open(&note, &home.bill_key());
-    let bill = bill.map_err(|why| format!("{name} was not put by this log: {why}"))?;
-    if bill.region != regions.own || bill.from != from {
-        return Err(format!("{name} is a bill of {} from {}", bill.region, bill.from));
-    }
-    Ok(Some(bill))
+    let bill = super::read_bill(&note, &home.bill_key(), &regions.own, from);
+    bill.map(Some).map_err(|why| format!("{why}: it was not put by this log"))
 }
 
 /// Ships one range, if there is one. Whether there may be another.
@@ -136,7 +132,7 @@ async fn step<H: Home, P: Place>(
             return Err(format!("the last bill, from record {last}, is gone: the place says where to go on"));
         }
     }
-    if !waits || upto <= course.quiet {
+    if !ships {
         return Ok(false);
     }
     let (items, to, full) = gather(home, course, upto).await?;

@@ -102,9 +102,7 @@ pub fn run(options: &GeoOptions) -> GeoReport {
     rt::reset(options.seed);
     let world = World::new(options.clone());
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| act(&world))) {
-        let text =
-            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        world.violation(format!("panic: {}", text.unwrap_or("of unknown kind")));
+        world.violation(rt::panic_text(&*panic));
     }
     let report = {
         let state = world.state();

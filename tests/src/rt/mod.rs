@@ -141,6 +141,12 @@ pub fn now() -> u64 {
     with(|executor| executor.now)
 }
 
+/// What a panic said, for a report.
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or("of unknown kind"))
+}
+
 /// A draw from the seeded generator.
 pub fn rand() -> u64 {
     with(|executor| executor.rng.draw())

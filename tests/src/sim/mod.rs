@@ -102,9 +102,7 @@ pub fn run(options: &SimOptions) -> Report {
     let befell = Arc::new(Mutex::new(Befell::default()));
     let outcome = catch_unwind(AssertUnwindSafe(|| act(&world, &befell)));
     if let Err(panic) = outcome {
-        let text =
-            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        world.violation(format!("panic: {}", text.unwrap_or("of unknown kind")));
+        world.violation(rt::panic_text(&*panic));
     }
     let (lives, led) = {
         let node = world.node();

@@ -128,9 +128,7 @@ fn run_as(options: &TrioOptions, act: impl Fn(&World)) -> TrioReport {
     rt::reset(options.seed);
     let world = World::new(options.clone());
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| act(&world))) {
-        let text =
-            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        world.violation(format!("panic: {}", text.unwrap_or("of unknown kind")));
+        world.violation(rt::panic_text(&*panic));
     }
     let report = world.report();
     // Tasks hold the world; let go of them before the next one.
