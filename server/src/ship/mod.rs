@@ -15,6 +15,7 @@
 //! - G1 ship-in-order: bills are made in the order of the log and taken in the order of the log; one that is missing or is not
 //!   what it must be holds up everything behind it, and is told.
 
+mod cut;
 mod mirrors;
 mod place;
 pub mod plan;

@@ -8,15 +8,10 @@
 //! is put, and now and then while there is none to put, the last one is looked for; where it is gone, the listing says where to go on.
 
 use super::bill::{BILL_MAX, Bill};
-use super::chunk::{self, ITEMS_MAX, TARGET};
-use super::plan::Known;
+use super::cut::{Cut, Range};
 use super::ports::{Home, Place};
 use super::{Backoff, Regions, TICK};
-use bytes::Bytes;
-use engine::checkpoint::Signed;
-use engine::event::{Event, Item, Record, ship};
-use engine::log::{Digest, Lsn};
-use sha2::{Digest as _, Sha256};
+use engine::log::Lsn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +20,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the shipper knows between two steps. It can be made again at any time.
 struct Course {
-    shipped: Lsn,
+    cut: Cut,
     /// Where the last bill begins, if there is one, and when it was seen last.
     last: Option<Lsn>,
     looked: Duration,
-    known: Known,
-    /// Up to here there was nothing to say when it was looked at.
-    quiet: Lsn,
 }
 
 pub async fn run<H: Home, P: Place>(home: Arc<H>, regions: Arc<Regions<P>>) {
@@ -85,7 +77,7 @@ async fn begin<H: Home, P: Place>(home: &H, regions: &Regions<P>) -> Result<Cour
     if shipped > applied {
         return Err(format!("records up to {shipped} are shipped, and this log ends at {applied}"));
     }
-    Ok(Course { shipped, last, looked: home.up(), known: Known::after(shipped), quiet: shipped })
+    Ok(Course { cut: Cut::after(shipped), last, looked: home.up() })
 }
 
 async fn read_bill<H: Home, P: Place>(
@@ -109,25 +101,19 @@ async fn step<H: Home, P: Place>(
         Some(course) => course,
         None => course.insert(begin(home, regions).await?),
     };
-    let applied = home.ledger(|ledger| ledger.applied());
-    while course.known.read < applied && !course.known.is_full() {
-        for (lsn, record) in read(home, course.known.read.next(), applied).await? {
-            course.known.look(lsn, &record)?;
-        }
-    }
-    let waits = course.known.substance > course.shipped;
+    course.cut.look(home).await?;
     {
         let mut inner = regions.lock();
-        inner.shipped = course.shipped.0;
+        inner.shipped = course.cut.end().0;
         let since = inner.behind_ms;
-        inner.behind_ms = if !waits { 0 } else { if since == 0 { home.wall_ms() } else { since } };
+        inner.behind_ms =
+            if !course.cut.waits() { 0 } else { if since == 0 { home.wall_ms() } else { since } };
     }
-    let upto = course.known.upto();
-    let ships = waits && upto > course.quiet;
+    let ships = course.cut.is_ready();
     if ships || home.up() > course.looked + LOOK_EVERY {
         course.looked = home.up();
         if let Some(last) = course.last
-            && read_bill(home, regions, last).await?.is_none_or(|bill| bill.to != course.shipped)
+            && read_bill(home, regions, last).await?.is_none_or(|bill| bill.to != course.cut.end())
         {
             return Err(format!("the last bill, from record {last}, is gone: the place says where to go on"));
         }
@@ -135,98 +121,27 @@ async fn step<H: Home, P: Place>(
     if !ships {
         return Ok(false);
     }
-    let (items, to, full) = gather(home, course, upto).await?;
-    let says = items
-        .iter()
-        .any(|item| matches!(item, Item::Event { event, .. } if super::plan::says_something(event)));
-    if !says && !full {
-        course.quiet = upto;
-        return Ok(false);
-    }
-    let from = course.shipped.next();
-    put(home, regions, from, to, items).await?;
-    (course.shipped, course.last) = (to, Some(from));
-    course.quiet = course.quiet.max(to);
+    let Some(range) = course.cut.next(home, &regions.own).await? else { return Ok(false) };
+    put(home, regions, &range).await?;
+    let to = range.bill.to;
+    course.cut.went(to);
+    course.last = Some(range.bill.from);
     let mut inner = regions.lock();
     inner.shipped = to.0;
-    inner.behind_ms = if course.known.substance > to { home.wall_ms() } else { 0 };
+    inner.behind_ms = if course.cut.waits() { home.wall_ms() } else { 0 };
     Ok(true)
 }
 
-async fn read<H: Home>(home: &H, from: Lsn, to: Lsn) -> Result<Vec<(Lsn, Record)>, String> {
-    let records = home.read(from, to).await?;
-    if records.is_empty() {
-        return Err(format!("record {from} is not there"));
-    }
-    let decode = |(lsn, bytes): (Lsn, Vec<u8>)| match Record::decode(&bytes) {
-        Ok(record) => Ok((lsn, record)),
-        Err(error) => Err(format!("record {lsn}: {error}")),
-    };
-    records.into_iter().map(decode).collect()
-}
-
-/// The next records as items, up to `upto` or until there are enough.
-async fn gather<H: Home>(home: &H, course: &mut Course, upto: Lsn) -> Result<(Vec<Item>, Lsn, bool), String> {
-    let (mut items, mut at, mut bytes) = (Vec::new(), course.shipped, 0);
-    while at < upto {
-        for (lsn, record) in read(home, at.next(), upto).await? {
-            if lsn > upto {
-                break;
-            }
-            let more = ship(record, &mut course.known.take());
-            for item in &more {
-                bytes += match item {
-                    Item::Event { event, .. } => 8 + raft::weight(event),
-                    Item::Seen { .. } => 192,
-                    Item::End => 1,
-                };
-            }
-            items.extend(more);
-            at = lsn;
-            if bytes >= TARGET || items.len() >= ITEMS_MAX / 2 {
-                return Ok((items, at, true));
-            }
-        }
-    }
-    Ok((items, at, false))
-}
-
-async fn put<H: Home, P: Place>(
-    home: &H,
-    regions: &Regions<P>,
-    from: Lsn,
-    to: Lsn,
-    items: Vec<Item>,
-) -> Result<(), String> {
-    let head = items.iter().rev().find_map(|item| match item {
-        Item::Event { event: Event::Checkpoint(note), .. } => {
-            Signed::parse(note).ok().map(|signed| (signed.checkpoint.size, signed.checkpoint.root))
-        }
-        _ => None,
-    });
-    let pack = move || {
-        let raw = chunk::encode(from, &items);
-        chunk::pack(&raw).map(|packed| (raw.len() as u64, packed))
-    };
-    let (raw, packed) = home.aside(pack).await?.map_err(|error| error.to_string())?;
-    let bill = Bill {
-        region: regions.own.clone(),
-        from,
-        to,
-        digest: Digest(Sha256::digest(&packed).into()),
-        bytes: packed.len() as u64,
-        raw,
-        at_ms: home.wall_ms(),
-        head,
-    };
-    let (name, packed) = (bill.chunk(), Bytes::from(packed));
+async fn put<H: Home, P: Place>(home: &H, regions: &Regions<P>, range: &Range) -> Result<(), String> {
+    let Range { bill, packed } = range;
+    let (name, from) = (bill.chunk(), bill.from);
     if !regions.remote.put_new(&name, packed.clone()).await? {
         let lies = regions.remote.get(&name, bill.bytes).await?;
-        if lies.is_none_or(|lies| lies != packed) {
+        if lies.is_none_or(|lies| lies != *packed) {
             return Err(format!("something else lies at {name}"));
         }
     }
-    let note = home.sign(&bill)?;
+    let note = home.sign(bill)?;
     if !regions.remote.put_new(&Bill::name(from), note.into()).await? {
         // Another leader of ours was first, or this is a try whose answer was lost. What lies there counts.
         if read_bill(home, regions, from).await?.is_none() {
