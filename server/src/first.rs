@@ -87,12 +87,15 @@ async fn elsewhere(node: &Node, first: &First) -> io::Result<Envelope> {
         let core = node.fold.core();
         let region = core.ledger.region_of(first).map(str::to_owned);
         let at = region.as_deref().and_then(|region| core.ledger.imported_at(region, place));
-        region.zip(at).map(|(region, at)| (region, at, core.ledger.applied()))
+        // The record that is being folded just now has not been applied, and its rows can be seen.
+        region.zip(at).map(|(region, at)| (region, at, core.ledger.applied().next()))
     };
     let missing = || io::Error::new(io::ErrorKind::NotFound, "the log does not say where it stands");
     let (region, mut at, end) = found.ok_or_else(missing)?;
+    // Mostly it is that very record; only where places have been thinned out it is one behind it.
+    let mut to = at.next();
     while at <= end {
-        let records = node.group.read_range(at, end.next()).await?;
+        let records = node.group.read_range(at, to).await?;
         if records.is_empty() {
             break;
         }
@@ -104,6 +107,7 @@ async fn elsewhere(node: &Node, first: &First) -> io::Result<Envelope> {
             }
             at = lsn.next();
         }
+        to = end.next();
     }
     Err(missing())
 }

@@ -77,13 +77,19 @@ fn replace(node: &Node, sealed: u64) -> io::Result<()> {
         return Ok(());
     }
     // The newest is replaced by another file, never written to: a second name keeps this one.
-    let new = kept(node).with_extension("new");
+    let new = draft(&kept(node));
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     std::fs::hard_link(&newest, &new)?;
     std::fs::rename(&new, kept(node))
+}
+
+/// The name under which it is put before it takes the place of the one before. Never that under which the projector writes its next
+/// snapshot, which another thread may be doing just now.
+fn draft(kept: &Path) -> PathBuf {
+    kept.with_extension("sealed.new")
 }
 
 fn find(node: &Node) -> io::Result<Option<Snapshot>> {
@@ -180,6 +186,12 @@ mod tests {
         *lease.asked() = Instant::now().checked_sub(LEASE);
         assert!(lease.unless_asked(|| Ok(())).unwrap(), "it is long ago");
         assert!(lease.unless_asked(|| Err(io::ErrorKind::Other.into())).is_err());
+    }
+
+    #[test]
+    fn what_is_kept_is_not_put_where_the_next_snapshot_is_written() {
+        let newest = Path::new("proj/snapshot");
+        assert_ne!(draft(&newest.with_extension("sealed")), snapshot::draft(newest));
     }
 
     #[test]

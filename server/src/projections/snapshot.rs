@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MAGIC: &[u8; 8] = b"flksnp01";
@@ -59,7 +59,7 @@ pub fn write(path: &Path, standing: &Standing, ledger: Vec<u8>, marks: Marks) ->
         marks,
     };
     let body = bincode::serde::encode_to_vec(&head, bincode::config::standard()).map_err(io::Error::other)?;
-    let new = path.with_extension("new");
+    let new = draft(path);
     super::write_or_remove(&new, |file| {
         file.write_all(MAGIC)?;
         file.write_all(&Sha256::digest(&body))?;
@@ -68,6 +68,11 @@ pub fn write(path: &Path, standing: &Standing, ledger: Vec<u8>, marks: Marks) ->
     })?;
     std::fs::rename(&new, path)?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// The name under which a snapshot is written before it takes the place of the one before.
+pub fn draft(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// Reads a snapshot; `None` when there is none.
