@@ -24,11 +24,11 @@ step() { # step NAME COMMAND...
   fi
 }
 
-# Three real nodes under all faults. 2 means that this machine cannot run it, which is said and counts as not run.
-nemeses() { # nemeses SEED
+# Real nodes under all faults: three, or two regions of three. 2 means that this machine cannot run it, which is said and counts as not run.
+nemeses() { # nemeses SECONDS SEED REGIONS
   local code=0
-  target/release/jepsen run --seconds 60 --seed "$1" || code=$?
-  [ "$code" -ne 2 ] || echo "SKIPPED three nodes under all faults (counts as not run): it says above what is missing" >>target/skipped.txt
+  target/release/jepsen run --seconds "$1" --seed "$2" --regions "$3" || code=$?
+  [ "$code" -ne 2 ] || echo "SKIPPED real nodes under all faults, regions $3 (counts as not run): it says above what is missing" >>target/skipped.txt
   [ "$code" -eq 0 ] || [ "$code" -eq 2 ]
 }
 
@@ -78,7 +78,8 @@ if [ "$mode" = all ]; then
   step "the demo, from start to equal replay" env DEMO_EXIT=1 DEMO_PORT=18431 DEMO_DIR="$(mktemp -d)" DEMO_BIN_DIR="$PWD/target/release" tools/demo.sh
 fi
 if [ "$mode" = all ]; then
-  step "three nodes under all faults, 60 s, seed $fresh" nemeses "$fresh"
+  step "three nodes under all faults, 60 s, seed $fresh" nemeses 60 "$fresh" 1
+  step "two regions of three nodes under all faults, 45 s, seed $fresh" nemeses 45 "$fresh" 2
 fi
 if [ -f target/skipped.txt ]; then
   skipped=$(wc -l <target/skipped.txt)

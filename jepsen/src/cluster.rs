@@ -13,7 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Hosts with a node.
@@ -44,10 +44,22 @@ pub struct Host {
     child: Mutex<Option<Child>>,
 }
 
+/// What a group that is a region of several has beside.
+pub struct Region {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it ships its log to.
+    pub place: PathBuf,
+    /// The other regions, as `regions.peers` says them; not known before all have keys.
+    pub peers: OnceLock<String>,
+}
+
 /// The group.
 pub struct Cluster {
-    /// The hosts; the first is number 1.
+    /// The hosts, by number.
     pub hosts: Vec<Host>,
+    /// The region, if there are several.
+    pub region: Option<Region>,
     /// What joins them.
     pub net: Net,
     bins: PathBuf,
@@ -145,6 +157,21 @@ impl Cluster {
     /// # Errors
     /// What the machine lacks, or which node did not start.
     pub fn start(net: Net, bins: &Path, out: &Path, fake_clock: bool) -> Result<Cluster, String> {
+        Cluster::start_at(1, None, net, bins, out, fake_clock)
+    }
+
+    /// The same on hosts from `first` on.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_at(
+        first: usize,
+        region: Option<Region>,
+        net: Net,
+        bins: &Path,
+        out: &Path,
+        fake_clock: bool,
+    ) -> Result<Cluster, String> {
         let host = |number| {
             let disk = Disk::mount(&bins.join("lossyfs"), &out.join(format!("disk-{number}")))?;
             Ok(Host {
@@ -155,11 +182,12 @@ impl Cluster {
                 child: Mutex::new(None),
             })
         };
-        let hosts = (1..=HOSTS).map(host).collect::<Result<Vec<Host>, String>>()?;
+        let hosts = (first..first + HOSTS).map(host).collect::<Result<Vec<Host>, String>>()?;
         let clock = if fake_clock { faketime() } else { None };
         let names = AtomicU64::new(HOSTS as u64);
         let cluster = Cluster {
             hosts,
+            region,
             net,
             bins: bins.to_owned(),
             out: out.to_owned(),
@@ -174,21 +202,48 @@ impl Cluster {
         if said.code != Some(0) {
             return Err(format!("flk cluster certs: {}", said.brief()));
         }
-        cluster.launch(1)?;
-        cluster.wait(1)?;
+        cluster.launch(first)?;
+        cluster.wait(first)?;
         let key = cluster
-            .host(1)
+            .host(first)
             .client(PATIENCE)
-            .get("/tlog/default/vkey")
+            .get(&format!("/tlog/{}/vkey", cluster.region_name()))
             .map_err(|silence| silence.to_string())?;
         std::fs::write(cluster.vkey(), key.body).map_err(|error| error.to_string())?;
         cluster.founded.store(true, Ordering::SeqCst);
-        for host in 2..=HOSTS {
+        for host in first + 1..first + HOSTS {
+            cluster.share_mirror(host).map_err(|error| format!("keys of host {host}: {error}"))?;
             cluster.launch(host)?;
             cluster.take_in(host)?;
             cluster.wait(host)?;
         }
         Ok(cluster)
+    }
+
+    /// Name of the region.
+    pub fn region_name(&self) -> &'static str {
+        self.region.as_ref().map_or("default", |region| region.name)
+    }
+
+    /// Numbers of its hosts.
+    pub fn numbers(&self) -> Vec<usize> {
+        self.hosts.iter().map(|host| host.number).collect()
+    }
+
+    /// All nodes of a region cosign with one key, which whoever joins is given.
+    fn share_mirror(&self, host: usize) -> std::io::Result<()> {
+        if self.region.is_none() {
+            return Ok(());
+        }
+        let data = self.host(host).data();
+        let (keys, key) = (data.join("keys"), data.join("keys/mirror.key"));
+        std::fs::create_dir_all(&keys)?;
+        std::fs::copy(self.hosts[0].data().join("keys/mirror.key"), &key)?;
+        // What is not synced goes with the power.
+        File::open(&key)?.sync_all()?;
+        sync(&keys)?;
+        sync(&data)?;
+        data.parent().map_or(Ok(()), sync)
     }
 
     fn prepare(&self) -> std::io::Result<()> {
@@ -204,12 +259,12 @@ impl Cluster {
         std::fs::write(self.out.join("flkd.toml"), tables)?;
         std::fs::write(self.out.join("token"), TOKEN)?;
         std::fs::create_dir_all(self.out.join("keys"))?;
-        (1..=HOSTS).try_for_each(|host| self.set_clock(host, 0))
+        self.hosts.iter().try_for_each(|host| self.set_clock(host.number, 0))
     }
 
     /// The host with this number.
     pub fn host(&self, number: usize) -> &Host {
-        &self.hosts[number - 1]
+        &self.hosts[number - self.hosts[0].number]
     }
 
     /// Whether the nodes have wall clocks of their own.
@@ -275,8 +330,14 @@ impl Cluster {
         set("FLK_SEGMENT_BYTES", (512 << 10).to_string());
         set("FLK_SNAPSHOT_RECORDS", "2000".to_owned());
         set("FLK_ATTEST_IDLE_MS", "100".to_owned());
-        set("FLK_SCRUB_EVERY_MS", "2000".to_owned());
+        // Between regions nothing rots, and six nodes that read their logs all the time would leave no time for anything else.
+        set("FLK_SCRUB_EVERY_MS", if self.region.is_some() { "60000" } else { "2000" }.to_owned());
         set("FLK_SCRUB_BYTES_PER_S", (64 << 20).to_string());
+        if let Some(region) = &self.region {
+            set("FLK_REGION", region.name.to_owned());
+            set("FLK_REGIONS_PLACE", text(&region.place).to_owned());
+            region.peers.get().into_iter().for_each(|peers| set("FLK_REGIONS_PEERS", peers.clone()));
+        }
         // Only a group that is not there yet is founded; with an empty disk the founder must not found another.
         if self.founded.load(Ordering::SeqCst) {
             let others = self.hosts.iter().filter(|other| other.number != number);

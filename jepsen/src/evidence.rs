@@ -30,29 +30,42 @@ pub struct Node {
 
 /// Looks at all nodes, first while they run and then after they have been stopped.
 pub fn collect(cluster: &Cluster) -> Vec<Node> {
+    let mut nodes = running(cluster);
+    for host in &cluster.hosts {
+        host.stop(Duration::from_secs(20));
+    }
+    for node in &mut nodes {
+        node.replays.extend(replay(cluster, node.host as usize, false));
+    }
+    ended(cluster, &mut nodes);
+    nodes
+}
+
+/// Looks at all nodes while they run.
+pub fn running(cluster: &Cluster) -> Vec<Node> {
     let ledgers = agreed(cluster);
     let mut nodes: Vec<Node> = Vec::new();
     for (host, ledger) in cluster.hosts.iter().zip(ledgers) {
         let mut client = host.client(Duration::from_secs(10));
-        let entries = entries(&mut client).unwrap_or_default();
+        let entries = entries(&mut client, cluster.region_name()).unwrap_or_default();
         let metrics = client.get("/metrics").map(|page| page.text()).unwrap_or_default();
         let replay = replay(cluster, host.number, true);
         let replays = replay.into_iter().collect();
         nodes.push(Node { host: host.number as u64, entries, ledger, replays, metrics, ..Node::default() });
     }
-    for host in &cluster.hosts {
-        host.stop(Duration::from_secs(20));
-    }
-    for node in &mut nodes {
+    nodes
+}
+
+/// Looks at what nodes that run no more have left.
+pub fn ended(cluster: &Cluster, nodes: &mut [Node]) {
+    for node in nodes {
         let host = cluster.host(node.host as usize);
-        node.replays.extend(replay(cluster, host.number, false));
         if let Ok(said) = cluster.worm(&["verify", text(&host.data()), "--vkey", text(&cluster.vkey())]) {
             node.verify = said.code;
             node.said = said.brief();
         }
         node.log = std::fs::read_to_string(cluster.log(host.number)).unwrap_or_default();
     }
-    nodes
 }
 
 /// Waits until all nodes say the same of what they have applied; gives what they say.
@@ -83,19 +96,19 @@ fn replay(cluster: &Cluster, host: usize, live: bool) -> Option<String> {
     if live {
         arguments.extend(["--live", &url]);
     }
-    cluster.flk(&arguments).ok().map(|said| said.brief())
+    cluster.flk(&arguments).ok().map(|said| said.first(2000))
 }
 
 /// All entries that the newest checkpoint of a node covers.
-fn entries(client: &mut Client) -> Option<Vec<Vec<u8>>> {
-    let checkpoint = client.get("/tlog/default/checkpoint").ok()?.text();
+fn entries(client: &mut Client, region: &str) -> Option<Vec<Vec<u8>>> {
+    let checkpoint = client.get(&format!("/tlog/{region}/checkpoint")).ok()?.text();
     let size: u64 = checkpoint.lines().nth(1)?.parse().ok()?;
     let token = format!("Bearer {TOKEN}");
     let mut entries = Vec::new();
     while (entries.len() as u64) < size {
         let (number, left) = (entries.len() as u64 / BUNDLE, size - entries.len() as u64);
         let part = if left < BUNDLE { format!(".p/{left}") } else { String::new() };
-        let path = format!("/tlog/default/tile/entries/{}{part}", place(number));
+        let path = format!("/tlog/{region}/tile/entries/{}{part}", place(number));
         let answer = client.send("GET", &path, &[("Authorization", &token)], b"").ok()?;
         if answer.status != 200 {
             return None;

@@ -15,6 +15,7 @@ mod jail;
 mod nemesis;
 mod net;
 mod pcs;
+mod regions;
 mod report;
 mod rng;
 mod run;
@@ -65,6 +66,9 @@ pub struct Options {
     /// Most operations of clients
     #[arg(long, default_value_t = 2_000_000)]
     pub ops: u64,
+    /// Regions of three nodes each, which ship their logs to each other; with two there are other faults: `jepsen faults`
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=2))]
+    pub regions: u64,
     /// Kinds of faults between commas, `all` or `none`; `jepsen faults` lists them
     #[arg(long, default_value = "all")]
     pub nemesis: String,
@@ -101,6 +105,8 @@ fn main() -> ExitCode {
         Verb::Inside(options) => inside(&options),
         Verb::Faults => {
             FAULTS.iter().for_each(|(_, name, what)| println!("{name:<12} {what}"));
+            println!("\nbetween two regions:");
+            regions::FAULTS.iter().for_each(|(_, name, what)| println!("{name:<12} {what}"));
             ExitCode::SUCCESS
         }
         Verb::Check { history } => again(&history),
@@ -116,7 +122,11 @@ fn code(valid: Valid) -> ExitCode {
 }
 
 fn outside(mut options: Options) -> Result<ExitCode, String> {
-    options.faults()?;
+    if options.regions == 1 {
+        drop(options.faults()?)
+    } else {
+        drop(regions::faults(&options.nemesis)?)
+    }
     let missing = jail::missing();
     if !missing.is_empty() {
         return Err(format!("not run, so nothing is known. This machine lacks:\n  {}", missing.join("\n  ")));
@@ -124,11 +134,16 @@ fn outside(mut options: Options) -> Result<ExitCode, String> {
     let bins = programs()?;
     let out = options.out.take().unwrap_or_else(|| {
         let target = bins.parent().unwrap_or(&bins);
-        target.join("jepsen").join(format!("seed-{}", options.seed))
+        target.join("jepsen").join(format!(
+            "{}seed-{}",
+            if options.regions == 1 { "" } else { "regions-" },
+            options.seed
+        ))
     });
     let fresh = || {
         // Only what a run has made, and nothing that somebody else keeps there.
-        if out.join("clock-1").exists() && out.join("disk-1").exists() {
+        let made = |out: &Path| out.join("clock-1").exists() && out.join("disk-1").exists();
+        if made(&out) || made(&out.join("a")) {
             std::fs::remove_dir_all(&out)?;
         }
         std::fs::create_dir_all(&out)?;
@@ -144,7 +159,12 @@ fn outside(mut options: Options) -> Result<ExitCode, String> {
         .arg("--bins")
         .arg(&bins)
         .args(["--nemesis", &options.nemesis]);
-    for (name, value) in [("--seconds", options.seconds), ("--seed", options.seed), ("--ops", options.ops)] {
+    for (name, value) in [
+        ("--seconds", options.seconds),
+        ("--seed", options.seed),
+        ("--ops", options.ops),
+        ("--regions", options.regions),
+    ] {
         command.args([name, &value.to_string()]);
     }
     let status = jail::run(command).map_err(|error| format!("namespaces: {error}"))?;
@@ -180,7 +200,10 @@ fn inside(options: &Options) -> ExitCode {
     let result = || {
         jail::settle().map_err(|error| format!("mounts: {error}"))?;
         let bins = options.bins.as_deref().ok_or("no programs")?;
-        run::run(options, &options.faults()?, bins)
+        match options.regions {
+            1 => run::run(options, &options.faults()?, bins),
+            _ => regions::run(options, &regions::faults(&options.nemesis)?, bins),
+        }
     };
     result().map_or_else(
         |why: String| {

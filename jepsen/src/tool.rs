@@ -19,8 +19,13 @@ pub struct Said {
 impl Said {
     /// What it said on one line, for messages.
     pub fn brief(&self) -> String {
+        self.first(300)
+    }
+
+    /// The first so many letters of it.
+    pub fn first(&self, letters: usize) -> String {
         let words: Vec<&str> = self.err.split_whitespace().chain(self.out.split_whitespace()).collect();
-        let text: String = words.join(" ").chars().take(300).collect();
+        let text: String = words.join(" ").chars().take(letters).collect();
         format!("exit {:?}: {text}", self.code)
     }
 }

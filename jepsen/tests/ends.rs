@@ -27,23 +27,32 @@ fn skip(reason: &str) {
 
 #[test]
 fn a_killed_run_leaves_nothing() {
-    let out = std::env::temp_dir().join(format!("jepsen-ends-{}", std::process::id()));
+    leaves_nothing("1", "kill", "three nodes are ready", 2);
+}
+
+#[test]
+fn a_killed_run_with_two_regions_leaves_nothing() {
+    leaves_nothing("2", "region-cut", "two regions of three nodes are ready", 5);
+}
+
+fn leaves_nothing(regions: &str, fault: &str, said: &str, nodes: usize) {
+    let out = std::env::temp_dir().join(format!("jepsen-ends-{regions}-{}", std::process::id()));
     let directory = out.to_str().expect("a text path").to_owned();
     let mut run = Command::new(env!("CARGO_BIN_EXE_jepsen"))
-        .args(["run", "--seconds", "600", "--nemesis", "kill", "--out", &directory])
+        .args(["run", "--seconds", "600", "--regions", regions, "--nemesis", fault, "--out", &directory])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("the program starts");
     let lines = BufReader::new(run.stdout.take().expect("piped")).lines();
-    let ready = lines.map_while(Result::ok).any(|line| line == "three nodes are ready");
+    let ready = lines.map_while(Result::ok).any(|line| line == said);
     if !ready {
         let status = run.wait().expect("its end");
         assert_eq!(status.code(), Some(2), "it neither began nor said that it cannot");
         return skip("this machine lacks what a run needs; jepsen run says what");
     }
     let before = processes_of(&directory);
-    assert!(before.iter().filter(|line| line.contains("flkd")).count() >= 2, "{before:#?}");
+    assert!(before.iter().filter(|line| line.contains("flkd")).count() >= nodes, "{before:#?}");
     run.kill().expect("it runs");
     run.wait().expect("its end");
     let end = Instant::now() + PATIENCE;

@@ -15,14 +15,17 @@ const SIGNS: &[&str] = &[
     "computed something else",
 ];
 
-/// The checker.
-pub fn check(history: &[Event], nodes: &[Node]) -> Verdict {
+/// What a node whose disk neither fails nor rots never writes.
+pub const OF_SOUND_DISKS: &[&str] = &["no longer written", "cannot be read back"];
+
+/// The checker. `more` are signs beside those that any node would give.
+pub fn check(history: &[Event], nodes: &[Node], more: &[&str]) -> Verdict {
     let mut verdict = Verdict::new("C9", "no sign of a defect in logs and answers");
     let mut lines = 0;
     for node in nodes {
         for line in node.log.lines() {
             lines += 1;
-            if SIGNS.iter().any(|sign| line.contains(sign)) {
+            if SIGNS.iter().chain(more).any(|sign| line.contains(sign)) {
                 let line: String = line.chars().take(300).collect();
                 verdict.wrong(format!("host {}: {line}", node.host));
             }
@@ -54,13 +57,20 @@ mod tests {
     fn planted_signs_are_refused() {
         let node = |log: &str| [Node { host: 1, log: log.to_owned(), ..Node::default() }];
         let mut odd = event(Kind::Info, 1, "submit", "k", None);
-        assert_eq!(check(&[odd.clone()], &node("{\"level\":\"INFO\"}\n")).valid, Valid::True);
+        assert_eq!(check(&[odd.clone()], &node("{\"level\":\"INFO\"}\n"), &[]).valid, Valid::True);
         for sign in SIGNS {
-            assert_eq!(check(&[], &node(&format!("one\nit {sign} here\n"))).valid, Valid::False, "{sign}");
+            assert_eq!(
+                check(&[], &node(&format!("one\nit {sign} here\n")), &[]).valid,
+                Valid::False,
+                "{sign}"
+            );
         }
+        let stopped = node("projections are no longer written");
+        assert_eq!(check(&[], &stopped, &[]).valid, Valid::True, "a disk may have failed");
+        assert_eq!(check(&[], &stopped, OF_SOUND_DISKS).valid, Valid::False);
         odd.error = Some("unexpected: 400 what".to_owned());
-        assert_eq!(check(&[odd], &node("one\n")).valid, Valid::False);
-        assert_eq!(check(&[], &node("")).valid, Valid::Unknown);
-        assert_eq!(check(&[], &[]).valid, Valid::Unknown);
+        assert_eq!(check(&[odd], &node("one\n"), &[]).valid, Valid::False);
+        assert_eq!(check(&[], &node(""), &[]).valid, Valid::Unknown);
+        assert_eq!(check(&[], &[], &[]).valid, Valid::Unknown);
     }
 }

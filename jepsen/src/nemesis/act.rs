@@ -1,7 +1,7 @@
 //! How each fault is brought and taken away.
 
 use super::{Fault, Outcome};
-use crate::cluster::{Cluster, HOSTS, Host, sync};
+use crate::cluster::{Cluster, Host, sync};
 use crate::net::Rule;
 use crate::rng::Rng;
 use std::path::{Path, PathBuf};
@@ -45,12 +45,12 @@ fn skipped(why: impl Into<String>) -> (Outcome, Undo) {
 
 /// The leader's host in two of three cases, if there is a leader; else any.
 fn victim(cluster: &Cluster, rng: &mut Rng) -> usize {
-    let any = rng.between(1, HOSTS as u64) as usize;
+    let any = *rng.pick(&cluster.numbers());
     if rng.chance(1, 3) { any } else { cluster.leader().unwrap_or(any) }
 }
 
-fn other(host: usize, rng: &mut Rng) -> usize {
-    let others: Vec<usize> = (1..=HOSTS).filter(|other| *other != host).collect();
+fn other(cluster: &Cluster, host: usize, rng: &mut Rng) -> usize {
+    let others: Vec<usize> = cluster.numbers().into_iter().filter(|other| *other != host).collect();
     *rng.pick(&others)
 }
 
@@ -74,7 +74,7 @@ pub fn begin(fault: Fault, cluster: &Cluster, rng: &mut Rng) -> (Outcome, Undo) 
         },
         Fault::Power => or_skipped(power_off(cluster, host, rng).map(|()| at), Undo::Launch(vec![host])),
         Fault::PowerAll => {
-            let all: Vec<usize> = (1..=HOSTS).collect();
+            let all = cluster.numbers();
             // All first lose their process, so that nobody learns what another one is about to lose.
             for host in &cluster.hosts {
                 host.kill();
@@ -87,16 +87,16 @@ pub fn begin(fault: Fault, cluster: &Cluster, rng: &mut Rng) -> (Outcome, Undo) 
             false => skipped(format!("{at} is down")),
         },
         Fault::OneWay => {
-            let to = other(host, rng);
+            let to = other(cluster, host, rng);
             cluster.net.rule(host, to, Rule { cut: true, ..Rule::default() });
             installed(format!("{host} -> {to}"), Undo::Network)
         }
         Fault::Isolate => {
-            (1..=HOSTS).filter(|to| *to != host).for_each(|to| cut(cluster, host, to));
+            cluster.numbers().into_iter().filter(|to| *to != host).for_each(|to| cut(cluster, host, to));
             installed(at, Undo::Network)
         }
         Fault::Bridge => {
-            let to = other(host, rng);
+            let to = other(cluster, host, rng);
             cut(cluster, host, to);
             installed(format!("{host} and {to} see only the third"), Undo::Network)
         }
@@ -142,7 +142,7 @@ fn cut(cluster: &Cluster, one: usize, other: usize) {
 
 /// Between the nodes; what clients see of it they see through the nodes.
 fn everywhere(cluster: &Cluster, rule: Rule) {
-    let all = || 1..=HOSTS;
+    let all = || cluster.numbers().into_iter();
     all().for_each(|from| all().filter(|to| *to != from).for_each(|to| cluster.net.rule(from, to, rule)));
 }
 
@@ -178,7 +178,7 @@ fn sealed<'a>(cluster: &'a Cluster, rng: &mut Rng) -> Result<(&'a Host, PathBuf)
     let Some(leader) = cluster.leader().filter(|_| super::settled(cluster, Duration::from_secs(10))) else {
         return Err("another node is not ready: the group could not spare one".to_owned());
     };
-    let host = cluster.host(other(leader, rng));
+    let host = cluster.host(other(cluster, leader, rng));
     let mut files = Vec::new();
     collect(&host.data().join("log"), &mut files).map_err(|error| error.to_string())?;
     files.retain(|path| path.extension().is_some_and(|ending| ending == "seg"));
@@ -337,7 +337,7 @@ fn replace(cluster: &Cluster, number: usize) -> Result<String, String> {
 }
 
 fn upgrade(cluster: &Cluster, rng: &mut Rng) -> (Outcome, Undo) {
-    let mut order: Vec<usize> = (1..=HOSTS).collect();
+    let mut order = cluster.numbers();
     rng.shuffle(&mut order);
     for host in &order {
         if !super::settled(cluster, Duration::from_secs(10)) {

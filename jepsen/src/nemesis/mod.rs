@@ -221,7 +221,8 @@ pub fn unsettled(cluster: &Cluster, shared: &Shared) {
     note(shared, "unsettled", Some(&Outcome::Indeterminate(waiting(cluster))));
 }
 
-fn note(shared: &Shared, f: &str, outcome: Option<&Outcome>) {
+/// Writes down, and shows, what was done.
+pub fn note(shared: &Shared, f: &str, outcome: Option<&Outcome>) {
     let value = outcome.map(Outcome::to_string);
     if let Some(value) = &value {
         say(&format!("{:>7.2} s  {f} {value}", shared.recorder.nanos() as f64 / 1e9));

@@ -4,7 +4,6 @@
 //! other names a body that its tenant never sent.
 
 use super::{Actor, Shared};
-use crate::cluster::HOSTS;
 use crate::pcs::Rival;
 use crate::rng::Rng;
 use std::sync::Arc;
@@ -19,21 +18,21 @@ const WINDOW: u64 = 4;
 /// Bodies that compete for one id.
 const RIVALS: u64 = 5;
 
-/// Starts the clients.
-pub fn start(shared: &Arc<Shared>, seed: u64) -> Vec<JoinHandle<()>> {
-    let clients = (0..HOSTS * CLIENTS).map(|nth| {
-        let actor = Actor::new(shared, nth % HOSTS + 1);
+/// Starts the clients of so many hosts; one of so many operations begins with a new id.
+pub fn start(shared: &Arc<Shared>, seed: u64, hosts: usize, one_of: u64) -> Vec<JoinHandle<()>> {
+    let clients = (0..hosts * CLIENTS).map(|nth| {
+        let actor = Actor::new(shared, nth % hosts + 1);
         let rng = Rng::new(seed, &format!("client {nth}"));
-        std::thread::spawn(move || client(actor, rng))
+        std::thread::spawn(move || client(actor, rng, one_of))
     });
     clients.collect()
 }
 
-fn client(mut actor: Actor, mut rng: Rng) {
+fn client(mut actor: Actor, mut rng: Rng, one_of: u64) {
     let mut last: Option<Rival> = None;
     while actor.shared.go_on() {
         let newest = &actor.shared.newest;
-        if rng.chance(1, 16) {
+        if rng.chance(1, one_of) {
             newest.fetch_add(1, Ordering::SeqCst);
         }
         let newest = newest.load(Ordering::SeqCst);
