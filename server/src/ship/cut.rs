@@ -19,6 +19,8 @@ pub struct Range {
     pub bill: Bill,
     /// The object that it names.
     pub packed: Bytes,
+    /// It has as much as a range may have, so there may be more to say.
+    pub full: bool,
 }
 
 /// Where the next range begins, and what is known of what comes after.
@@ -77,7 +79,8 @@ impl Cut {
             self.quiet = upto;
             return Ok(None);
         }
-        pack(home, region, self.after.next(), to, items).await.map(Some)
+        let range = pack(home, region, self.after.next(), to, items).await?;
+        Ok(Some(Range { full, ..range }))
     }
 
     /// The range that ends here is where it has to be.
@@ -147,5 +150,5 @@ async fn pack<H: Home>(
         at_ms: home.wall_ms(),
         head,
     };
-    Ok(Range { bill, packed: packed.into() })
+    Ok(Range { bill, packed: packed.into(), full: false })
 }

@@ -91,7 +91,8 @@ async fn read_bill<H: Home, P: Place>(
     bill.map(Some).map_err(|why| format!("{why}: it was not put by this log"))
 }
 
-/// Ships one range, if there is one. Whether there may be another.
+/// Ships one range, if there is one. Whether there is enough for another at once: what is little waits, because each range costs a place
+/// some flushes, and a disk that the log writes to as well has none to spare.
 async fn step<H: Home, P: Place>(
     home: &H,
     regions: &Regions<P>,
@@ -129,11 +130,11 @@ async fn step<H: Home, P: Place>(
     let mut inner = regions.lock();
     inner.shipped = to.0;
     inner.behind_ms = if course.cut.waits() { home.wall_ms() } else { 0 };
-    Ok(true)
+    Ok(range.full)
 }
 
 async fn put<H: Home, P: Place>(home: &H, regions: &Regions<P>, range: &Range) -> Result<(), String> {
-    let Range { bill, packed } = range;
+    let Range { bill, packed, .. } = range;
     let (name, from) = (bill.chunk(), bill.from);
     if !regions.remote.put_new(&name, packed.clone()).await? {
         let lies = regions.remote.get(&name, bill.bytes).await?;
