@@ -123,9 +123,18 @@ impl Flkd {
 
     /// Head and body of the answer to a GET.
     pub fn get(&self, path: &str) -> io::Result<String> {
+        self.ask(path, "")
+    }
+
+    /// The same of somebody with this token.
+    pub fn get_as(&self, path: &str, token: &str) -> io::Result<String> {
+        self.ask(path, &format!("authorization: Bearer {token}\r\n"))
+    }
+
+    fn ask(&self, path: &str, headers: &str) -> io::Result<String> {
         let mut socket = TcpStream::connect(self.addr())?;
         socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        write!(socket, "GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n")?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer)?;
         Ok(answer)

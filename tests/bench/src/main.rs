@@ -30,6 +30,7 @@ mod process;
 mod propose;
 mod quorum;
 mod receipts;
+mod regions;
 mod replay;
 mod rows;
 mod stats;
@@ -70,6 +71,7 @@ const GROUPS: &[Group] = &[
     (&["P16"], quorum::rows),
     (&["P17"], quorum::failover),
     (&["P18"], receipts::rows),
+    (&["P19"], regions::rows),
     (&["P20"], growth::growth),
     (&["P22"], hour::rows),
     (&["P23"], drain::rows),
