@@ -169,10 +169,7 @@ pub fn not_early(left: &Left) -> Verdict {
     if left.found.looks < 10 || left.found.proven.contains(&0) {
         verdict.unknown(format!("{} looks, proven {:?}", left.found.looks, left.found.proven));
     }
-    verdict.note = format!(
-        "{} looks; most proven {:?}, most not proven yet {:?} entries",
-        left.found.looks, left.found.proven, left.found.lag
-    );
+    verdict.note = format!("{} looks; most proven {:?} entries", left.found.looks, left.found.proven);
     verdict
 }
 
@@ -304,7 +301,6 @@ mod tests {
             looks: 20,
             early: early.iter().map(|why| (*why).to_owned()).collect(),
             proven: [3, 4],
-            lag: [0, 0],
         };
         let says = |early: &[&str]| not_early(&Left { found: found(early), ..Left::default() }).valid;
         assert_eq!((says(&[]), says(&["a says 9"])), (Valid::True, Valid::False));

@@ -49,8 +49,6 @@ pub struct Found {
     pub early: Vec<String>,
     /// The most that each region has said to be proven.
     pub proven: [u64; 2],
-    /// Largest difference between what was there and what was proven, entries, by region.
-    pub lag: [u64; 2],
 }
 
 /// Watches until it is told to stop.
@@ -82,11 +80,9 @@ impl Watch {
                 let first = pages(&two.regions[at]);
                 let then = pages(&two.regions[other]);
                 let proven = first.values().map(|page| page.proven).max();
-                let newest = first.values().map(|page| page.newest).max();
-                let (Some(proven), Some(newest)) = (proven, newest) else { continue };
+                let Some(proven) = proven else { continue };
                 let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
                 found.proven[at] = found.proven[at].max(proven);
-                found.lag[at] = found.lag[at].max(newest.saturating_sub(proven));
                 // A node that has just been started may not have read its log yet, and one that is behind knows less.
                 if then.len() < two.regions[other].hosts.len() {
                     continue;
