@@ -20,7 +20,8 @@
 //!         8 Witnessed   tag u8, at_ms u64, old size u64, signed note of another log (u32)
 //!         9 LogKeySet   tag u8, at_ms u64, both until u64, keys before (u16), keys (u16), sealed seed (u16)
 //!        10 Imported    tag u8, origin (u8), position, count u32, count x item (see [`Imported`])
-//!        12 Declared    tag u8, at_ms u64, kind u8, region (u8), position, why (u16), by kind: 1 count u32, 2 signed note (u32)
+//!        12 Declared    tag u8, at_ms u64, kind u8, region (u8), position, why (u16), by kind: 1 count u32, 2 signed note (u32),
+//!                       3 tenant (u8)
 //!        11 Reconciled  tag u8, at_ms u64, case 8, by a person u8, reason (u8), step u8: 2 approved, 3 refused, 4 effected,
 //!                       1 proposed: remedy u8, score u16, subject (u16)
 //! ```
@@ -32,6 +33,7 @@ mod imported;
 mod logkey;
 mod reconciled;
 mod record;
+mod withheld;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -51,10 +53,11 @@ use crate::summary::Policy;
 pub use crate::codec::DecodeError;
 pub use anchored::{AnchorKind, Anchored, EVIDENCE_MAX, TARGET_MAX, Witnessed};
 pub use declared::{Declaration, Declared, WHY_MAX};
-pub use imported::{IMPORT_BYTES_MAX, ITEMS_MAX, Imported, Item, Position, positioned, ship};
+pub use imported::{IMPORT_BYTES_MAX, ITEMS_MAX, Imported, Item, Position, positioned, ship, ship_but};
 pub use logkey::{LOG_KEYS_TEXT_MAX, LogKeySet};
 pub use reconciled::{CaseId, REASON_MAX, Reconciled, Remedy, SCORE_MAX, SUBJECT_MAX, Step};
 pub use record::{Payload, Record, attestations, checkpoint_notes, encode_events, membership};
+pub use withheld::{Became, Name, Withheld};
 
 /// Something that happened. The log holds these and nothing else.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,9 +6,9 @@
 
 use engine::checkpoint::{Checkpoint, Receipt, Signer};
 use engine::event::{
-    AnchorKind, Anchored, Attested, CaseId, Declaration, Declared, Envelope, Event, Imported, Item, KeyKind,
-    KeySpec, LogKeySet, Payload, PolicySet, Position, Reconciled, Record, Remedy, Step, Tenant, Witnessed,
-    encode_events,
+    AnchorKind, Anchored, Attested, Became, CaseId, Declaration, Declared, Envelope, Event, Imported, Item,
+    KeyKind, KeySpec, LogKeySet, Name, Payload, PolicySet, Position, Reconciled, Record, Remedy, Step,
+    Tenant, Withheld, Witnessed, encode_events,
 };
 use engine::ids::{KeyId, TenantId};
 use engine::ledger::{First, Ledger, MemTable};
@@ -363,6 +363,10 @@ fn today() -> Value {
         not_after_ms: 2,
     };
     let mut record = Vec::new();
+    let tenant_id = TenantId::new("t").unwrap();
+    let name = Name { key: [1; 32], content: [2; 16] };
+    let became = Became::First { name, accepted: true, escalated: false, leaf: Digest([3; 32]) };
+    let withheld = Withheld { signature: 33, at_ms: 9, tenant: tenant_id, bytes: 512, became };
     encode_events(3, &[envelope("{}"), Event::Checkpoint(b"note".to_vec())], &mut record);
     let mut blank = Vec::new();
     Record { leader: 3, payload: Payload::Blank }.encode(&mut blank);
@@ -396,6 +400,7 @@ fn today() -> Value {
                 evidence: b"token".to_vec(),
             })),
             "declared-readmitted": encoded(&declared(Declaration::Readmitted { count: 1 })),
+            "declared-withheld": encoded(&declared(Declaration::Withheld { tenant: tenant_id })),
             "declared-restored": encoded(&declared(Declaration::Restored { note: b"note".to_vec() })),
             "imported": encoded(&Event::Imported(Imported {
                 origin: "eu".into(),
@@ -409,6 +414,11 @@ fn today() -> Value {
                     },
                     Item::End,
                 ],
+            })),
+            "imported-withheld": encoded(&Event::Imported(Imported {
+                origin: "eu".into(),
+                from: Position::FIRST,
+                items: vec![Item::Withheld(withheld)],
             })),
             "reconciled": encoded(&Event::Reconciled(Reconciled {
                 at_ms: 9,

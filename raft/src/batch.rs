@@ -43,21 +43,24 @@ pub fn weight(event: &Event) -> usize {
         Event::LogKeySet(set) => rest + set.follows.len() + set.keys.len() + set.sealed.len(),
         Event::Declared(declared) => {
             let note = match &declared.what {
-                Declaration::Readmitted { .. } => 0,
+                Declaration::Readmitted { .. } | Declaration::Withheld { .. } => 0,
                 Declaration::Restored { note } => note.len(),
             };
             2 * rest + declared.why.len() + note
         }
-        Event::Imported(imported) => {
-            let items = imported.items.iter().map(|item| match item {
-                Item::Event { event, .. } => 8 + weight(event),
-                Item::Seen { .. } => 128,
-                Item::End => 1,
-            });
-            2 * rest + items.sum::<usize>()
-        }
+        Event::Imported(imported) => 2 * rest + imported.items.iter().map(weight_of_item).sum::<usize>(),
         // Set by hand, rare and short.
         _ => SETTING_MAX,
+    }
+}
+
+/// The most bytes that an item of an import takes.
+pub fn weight_of_item(item: &Item) -> usize {
+    match item {
+        Item::Event { event, .. } => 8 + weight(event),
+        // A region's or a tenant's name, and numbers or hashes.
+        Item::Seen { .. } | Item::Withheld(_) => 192,
+        Item::End => 1,
     }
 }
 

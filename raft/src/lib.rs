@@ -33,7 +33,7 @@ mod transport;
 mod turns;
 mod types;
 
-pub use batch::{Batch, Local, weight};
+pub use batch::{Batch, Local, weight, weight_of_item};
 pub use codec::member_in;
 pub use error::{Failure, MembersError, OpenError, ProposeError, ReadError};
 pub use group::{Group, GroupConfig};

@@ -7,17 +7,21 @@ use crate::node::Node;
 use engine::event::{Envelope, Event, Imported, Item, Payload, Position, Record, positioned};
 use engine::ledger::First;
 use engine::summary::{Regime, Signals, parse, verdict};
+use serde_json::json;
 use std::io;
 
 impl Node {
     /// The answer the first submission of an id got: kept, or made again from the log, byte for byte.
     ///
     /// # Errors
-    /// 500 when the record cannot be read, or does not say what the index says of it.
+    /// 421 when its region alone holds it, 500 when the record cannot be read, or does not say what the index says of it.
     pub async fn first_answer(&self, first: &First) -> Result<(u16, bytes::Bytes), Box<Problem>> {
         let place = (first.origin(), first.lsn, first.nth);
         if let Some(kept) = self.answers.get(place) {
             return Ok(kept);
+        }
+        if first.origin() != 0 && first.is_withheld() {
+            return Err(Box::new(held_elsewhere(self, first)));
         }
         self.metrics.answers_reread.inc();
         let envelope = self.envelope(first).await?;
@@ -74,6 +78,19 @@ impl Node {
             _ => Err(Refusal::Internal.into()),
         }
     }
+}
+
+/// What is said of a submission that stays in another region.
+fn held_elsewhere(node: &Node, first: &First) -> Problem {
+    let region = node.fold.core().ledger.region_of(first).unwrap_or_default().to_owned();
+    let detail = format!("its first submission is held by region {region} alone: ask there");
+    Problem::from(Refusal::HeldElsewhere)
+        .detail(detail)
+        .member("region", json!(region))
+        .member("lsn", json!(first.lsn.0))
+        .member("seq", json!(first.seq))
+        .member("accepted", json!(first.accepted()))
+        .member("escalated", json!(first.escalated()))
 }
 
 /// The submission a first row of another region speaks about. The ledger knows a record of ours shortly before the one that

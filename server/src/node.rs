@@ -11,7 +11,7 @@ use crate::disk::Disk;
 use crate::door::Door;
 use crate::fold::{Fold, Outset, Shared, Terms};
 use crate::group_time::GroupTime;
-use crate::http::refusal::Problem;
+use crate::http::refusal::{Problem, Refusal};
 use crate::http::{Slots, Stage};
 use crate::identity::{self, Birth, Held, IdentityError};
 use crate::keys::{self, Kek, KeyError};
@@ -375,7 +375,15 @@ impl Node {
                 self.answers.put((0, lsn, nth), status, body.clone());
                 ((status, body), Stands::Now { round, nth, seq })
             }
-            Source::First(first) => (self.first_answer(&first).await?, Stands::Before(first)),
+            Source::First(first) => {
+                let replayed = |problem: Box<Problem>| match problem.refusal {
+                    Refusal::HeldElsewhere => {
+                        Box::new(problem.member("replayed", replay.header().unwrap_or_default().into()))
+                    }
+                    _ => problem,
+                };
+                (self.first_answer(&first).await.map_err(replayed)?, Stands::Before(first))
+            }
         };
         Ok(Settled { status, body, replay, stands })
     }

@@ -5,7 +5,7 @@
 
 use crate::config::{Config, HmacMode, KeyConfig, TenantConfig};
 use crate::keys::{Kek, KeyError};
-use engine::event::{Event, KeyKind, KeySpec, PolicySet, Tenant};
+use engine::event::{Declaration, Declared, Event, KeyKind, KeySpec, PolicySet, Position, Tenant};
 use engine::ids::{KeyId, TenantId};
 use engine::ledger::{Ledger, Table, TenantState};
 use engine::summary::{KeyRing, Policy, Secrets, SignatureForm};
@@ -79,7 +79,47 @@ pub fn reconcile<T: Table>(
             events.push(Event::TenantSet(Tenant { at_ms: now_ms, active: false, ..state.tenant.clone() }));
         }
     }
+    withhold(config, ledger, now_ms, &mut events)?;
     Ok(events)
+}
+
+/// What is withheld from here on, see [`Declaration::Withheld`]. A tenant that is no longer named stays withheld.
+fn withhold<T: Table>(
+    config: &Config,
+    ledger: &Ledger<T>,
+    now_ms: u64,
+    events: &mut Vec<Event>,
+) -> Result<(), TenantError> {
+    for tenant in &config.regions_withhold {
+        let tenant = name(tenant)?;
+        if ledger.withheld_tenants().any(|withheld| *withheld == tenant) {
+            continue;
+        }
+        let before = ledger.tenant(&tenant).map_or(0, |state| state.tally.received);
+        if before > 0 {
+            tracing::warn!(
+                tenant = tenant.as_str(),
+                before,
+                "what this tenant sent before now is shipped to other regions; only what comes from now on is withheld"
+            );
+        }
+        events.push(Event::Declared(Declared {
+            at_ms: now_ms,
+            region: config.region.clone(),
+            at: Position::of(ledger.applied().next()),
+            why: "regions.withhold".into(),
+            what: Declaration::Withheld { tenant },
+        }));
+    }
+    for tenant in ledger.withheld_tenants() {
+        if !config.regions_withhold.iter().any(|named| named == tenant.as_str()) {
+            tracing::warn!(
+                tenant = tenant.as_str(),
+                "regions.withhold does not name this tenant any more; it stays withheld, as the log says"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn name(id: &str) -> Result<TenantId, TenantError> {

@@ -53,4 +53,5 @@ mod slow_disk;
 mod snapshot;
 mod stamps;
 mod times;
+mod withheld;
 mod witness;

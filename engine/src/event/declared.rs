@@ -4,6 +4,7 @@
 //! Declared    tag u8 = 12, at_ms u64, kind u8, region (u8), position, why (u16), then by kind
 //!             1 readmitted   count u32 (1 and up)
 //!             2 restored     signed note (u32), empty if none is known
+//!             3 withheld     tenant (u8)
 //! ```
 
 use alloc::string::String;
@@ -12,6 +13,7 @@ use alloc::vec::Vec;
 use super::imported::region;
 use super::{Position, tag, time};
 use crate::codec::{DecodeError, Reader, put8, put16, put32};
+use crate::ids::TenantId;
 use crate::limits::{NOTE_MAX, REGION_MAX};
 
 /// Longest reason, bytes.
@@ -45,6 +47,12 @@ pub enum Declaration {
         /// The newest checkpoint of it that was known then, if it is over more than was found; else empty.
         note: Vec<u8>,
     },
+    /// What this tenant sends to this log from here on stays in its region: other regions get what their ledgers need of it.
+    /// It has no end.
+    Withheld {
+        /// Whose submissions.
+        tenant: TenantId,
+    },
 }
 
 impl Declared {
@@ -56,6 +64,7 @@ impl Declared {
         out.push(match &self.what {
             Declaration::Readmitted { .. } => 1,
             Declaration::Restored { .. } => 2,
+            Declaration::Withheld { .. } => 3,
         });
         put8(out, self.region.as_bytes());
         self.at.encode(out);
@@ -66,6 +75,7 @@ impl Declared {
                 assert!(note.len() <= NOTE_MAX, "a note is within its bound");
                 put32(out, note);
             }
+            Declaration::Withheld { tenant } => put8(out, tenant.as_bytes()),
         }
     }
 
@@ -79,6 +89,7 @@ impl Declared {
                 count => Declaration::Readmitted { count },
             },
             2 => Declaration::Restored { note: reader.bytes32(NOTE_MAX, "signed note")?.to_vec() },
+            3 => Declaration::Withheld { tenant: TenantId::read(reader)? },
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         };
         Ok(Declared { at_ms, region, at, why, what })

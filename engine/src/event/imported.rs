@@ -6,10 +6,11 @@
 //! item      1 event  tag u8, signature u8, event (u32); never an Imported
 //!           2 end    tag u8: the record is over
 //!           3 seen   tag u8, origin (u8), position from, position to
+//!           4 withheld  drawn at [`Withheld`]
 //! ```
 //! What the other region imported does not travel twice: an `Imported` of its log comes as `seen`, which says how much of
-//! whose log it knew from there on. Everything else of its log is here, event by event, so that its ledger can be folded
-//! again. The byte before an event is what its `Attested` says of a submission's signature ([`Attested::signatures`]), and 0
+//! whose log it knew from there on. A submission that must not leave its region is `withheld`. Everything else of its log is here, event by
+//! event, so that its ledger can be folded again. The byte before an event is what its `Attested` says of a submission's signature ([`Attested::signatures`]), and 0
 //! for other events.
 //!
 //! [`Attested::signatures`]: super::Attested::signatures
@@ -17,7 +18,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Event, Payload, Record, tag};
+use super::{Envelope, Event, Payload, Record, Withheld, tag};
 use crate::codec::{DecodeError, Reader, put8, put32};
 use crate::ids::TenantId;
 use crate::limits::{EVENT_MAX, RECORD_EVENTS_MAX, REGION_MAX};
@@ -53,7 +54,9 @@ impl Position {
     #[must_use]
     pub fn after(self, item: &Item) -> Position {
         match item {
-            Item::Event { .. } | Item::Seen { .. } => Position { lsn: self.lsn, nth: self.nth + 1 },
+            Item::Event { .. } | Item::Seen { .. } | Item::Withheld(_) => {
+                Position { lsn: self.lsn, nth: self.nth + 1 }
+            }
             Item::End => Position::of(self.lsn.next()),
         }
     }
@@ -97,6 +100,8 @@ pub enum Item {
         /// Where it ended.
         to: Position,
     },
+    /// The next event of the record was a submission that stays in its region.
+    Withheld(Withheld),
 }
 
 /// A range of another region's log.
@@ -163,6 +168,10 @@ impl Item {
                 from.encode(out);
                 to.encode(out);
             }
+            Item::Withheld(withheld) => {
+                out.push(4);
+                withheld.encode(out);
+            }
         }
     }
 
@@ -186,6 +195,7 @@ impl Item {
                 from: Position::read(reader)?,
                 to: Position::read(reader)?,
             },
+            4 => Item::Withheld(Withheld::read(reader)?),
             unknown => return Err(DecodeError::UnknownTag(unknown)),
         })
     }
@@ -201,19 +211,41 @@ pub(super) fn region(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
 /// A record as other regions get it. `signatures` gives what `Attested` says of its submissions, in order.
 #[must_use]
 pub fn ship(record: Record, signatures: &mut dyn Iterator<Item = u8>) -> Vec<Item> {
+    let nothing = ship_but(record, signatures, |_, _, _| Ok::<_, core::convert::Infallible>(None));
+    nothing.unwrap_or_else(|never| match never {})
+}
+
+/// The same, but for the submissions for which `withhold`, asked with the place in the record and what `Attested` says, gives what
+/// stands in their place.
+///
+/// # Errors
+/// What `withhold` gives.
+pub fn ship_but<E>(
+    record: Record,
+    signatures: &mut dyn Iterator<Item = u8>,
+    mut withhold: impl FnMut(u32, &Envelope, u8) -> Result<Option<Withheld>, E>,
+) -> Result<Vec<Item>, E> {
     let mut items = Vec::new();
     if let Payload::Events(events) = record.payload {
-        items.extend(events.into_iter().map(|event| match event {
-            Event::Imported(imported) => {
-                let to = imported.end();
-                Item::Seen { origin: imported.origin, from: imported.from, to }
-            }
-            Event::Received(_) => Item::Event { signature: signatures.next().unwrap_or(0), event },
-            _ => Item::Event { signature: 0, event },
-        }));
+        for (nth, event) in (0..).zip(events) {
+            items.push(match event {
+                Event::Imported(imported) => {
+                    let to = imported.end();
+                    Item::Seen { origin: imported.origin, from: imported.from, to }
+                }
+                Event::Received(envelope) => {
+                    let signature = signatures.next().unwrap_or(0);
+                    match withhold(nth, &envelope, signature)? {
+                        Some(withheld) => Item::Withheld(withheld),
+                        None => Item::Event { signature, event: Event::Received(envelope) },
+                    }
+                }
+                event => Item::Event { signature: 0, event },
+            });
+        }
     }
     items.push(Item::End);
-    items
+    Ok(items)
 }
 
 /// Each item with the place before it.

@@ -3,6 +3,7 @@
 use alloc::vec;
 
 use super::*;
+use crate::ledger::RefusedReason;
 
 fn received() -> Event {
     Event::Received(Envelope {
@@ -80,5 +81,52 @@ fn what_others_attest_comes_back_and_unknown_kinds_are_refused() {
     assert_eq!(Event::decode(&whole), Ok(event));
     for cut in 0..whole.len() {
         assert!(Event::decode(&whole[..cut]).is_err(), "cut at {cut}");
+    }
+}
+
+/// What stands for a submission, one of each kind, and a record's end.
+fn withheld() -> Vec<Item> {
+    let (name, leaf) = (Name { key: [1; 32], content: [2; 16] }, Digest([3; 32]));
+    let (tenant, reason) = (TenantId::new("t").unwrap(), RefusedReason::BadSignature);
+    let all = [
+        Became::First { name, accepted: true, escalated: false, leaf },
+        Became::Duplicate { name },
+        Became::Conflict { name, leaf },
+        Became::Refused { reason, leaf },
+    ];
+    let item = |became| Item::Withheld(Withheld { signature: 33, at_ms: 9, tenant, bytes: 512, became });
+    all.into_iter().map(item).chain([Item::End]).collect()
+}
+
+#[test]
+fn what_is_withheld_comes_back_and_nothing_else_is_read() {
+    for item in withheld() {
+        let mut bytes = Vec::new();
+        item.encode(&mut bytes);
+        let mut reader = Reader::new(&bytes);
+        assert_eq!(Item::read(&mut reader), Ok(item.clone()));
+        reader.end().unwrap();
+        for cut in 0..bytes.len() {
+            assert!(Item::read(&mut Reader::new(&bytes[..cut])).is_err());
+        }
+        if item == Item::End {
+            continue;
+        }
+        // Places of: bytes of a body, what became of it, a verdict, a reason.
+        for (at, wrong) in [(15, 255), (16, 0), (16, 5)] {
+            let mut bent = bytes.clone();
+            bent[at] = wrong;
+            assert!(Item::read(&mut Reader::new(&bent)).is_err(), "{item:?}: {wrong} at {at}");
+        }
+        let verdict = match &item {
+            Item::Withheld(Withheld { became: Became::First { .. }, .. }) => 17 + 48,
+            Item::Withheld(Withheld { became: Became::Refused { .. }, .. }) => 17,
+            _ => continue,
+        };
+        for wrong in [5, 16, 255] {
+            let mut bent = bytes.clone();
+            bent[verdict] = wrong;
+            assert!(Item::read(&mut Reader::new(&bent)).is_err(), "{item:?}: {wrong}");
+        }
     }
 }

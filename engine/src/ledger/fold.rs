@@ -12,7 +12,7 @@ use crate::leaf::{self, KeyName, Leaf, What};
 use crate::limits::EXPIRY_MARGIN_MS;
 use crate::log::{Digest, Lsn};
 use crate::summary::decimal::nine;
-use crate::summary::{Judged, Sound};
+use crate::summary::{Fingerprint, Judged, Sound};
 use crate::tree::leaf_hash;
 
 /// What applying an event added to the audit log.
@@ -84,7 +84,10 @@ impl<T: Table> Ledger<T> {
                 self.log_keys.noted(note, self.tree.size());
             }
             Event::Checkpoint(_) | Event::Anchored(_) | Event::Witnessed(_) | Event::Imported(_) => {}
-            Event::Declared(declared) => self.declare(declared),
+            Event::Declared(declared) => {
+                self.withhold(lsn, nth, declared);
+                self.declare(declared);
+            }
             Event::Reconciled(step) => self.cases.step(step),
             Event::TenantSet(_) | Event::KeySet(_) | Event::PolicySet(_) => {
                 if let Outcome::Configured { .. } = outcome {
@@ -138,11 +141,12 @@ impl<T: Table> Ledger<T> {
             let Judged::Sound(sound) = judged else { unreachable!("asserted just now") };
             verdict = (sound.verdict.accepted, sound.verdict.escalated);
             assert_eq!(*row, self.own_rows(), "I2: decided as first in another state");
-            self.push(&self.first(lsn, nth, sound));
+            self.push(&self.first(lsn, nth, &envelope.tenant, sound));
         }
         let body = envelope.body.len();
         self.tally.count(body, outcome, verdict);
         self.tenants.count(&envelope.tenant, |tally| tally.count(body, outcome, verdict));
+        self.withholding.count(&envelope.tenant);
         self.attestations.signature(judged.signature_byte());
     }
 
@@ -166,22 +170,24 @@ impl<T: Table> Ledger<T> {
         }
     }
 
-    fn first(&self, lsn: Lsn, nth: u32, sound: &Sound) -> First {
+    fn first(&self, lsn: Lsn, nth: u32, tenant: &TenantId, sound: &Sound) -> First {
+        let Fingerprint { digest, lanes } = self.kept(tenant, sound.fingerprint);
+        let withheld = self.withholding.holds(tenant);
         First {
             key: sound.key,
-            digest: sound.fingerprint.digest,
-            lanes: sound.fingerprint.lanes,
+            digest,
+            lanes,
             lsn,
             nth,
             seq: self.tree.size(),
             time_ms: self.now_ms,
             policy: self.rules.current().0,
-            code: sound.verdict.code.code(),
+            code: if withheld { 0 } else { sound.verdict.code.code() },
             flags: u8::from(sound.verdict.accepted) | u8::from(sound.verdict.escalated) << 1,
         }
     }
 
-    fn push(&mut self, first: &First) {
+    pub(super) fn push(&mut self, first: &First) {
         self.content.add(&first.encode());
         self.push_row(first);
     }

@@ -28,6 +28,7 @@ mod tally;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod withholding;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -41,12 +42,13 @@ use recent::Recent;
 use regions::Origins;
 use rules::Rules;
 use tenants::Tenants;
+use withholding::Withholding;
 
 use crate::event::{Attested, Event, Position};
 use crate::ids::TenantId;
 use crate::limits::{RECENT_KEYS_MAX, REGION_MAX};
 use crate::log::{Digest, Lsn};
-use crate::summary::{Judged, PcsId, Sound};
+use crate::summary::{Fingerprint, Judged, PcsId};
 use crate::tree::Tree;
 
 pub use ahead::{Ahead, Place, Written};
@@ -84,6 +86,7 @@ pub struct Ledger<T> {
     rules_version: u64,
     log_keys: LogKeyChanges,
     cases: Cases,
+    withholding: Withholding,
     tally: Tally,
     chain: Chain,
     attestations: Attestations,
@@ -129,6 +132,7 @@ impl<T: Table> Ledger<T> {
             rules_version: 0,
             log_keys: LogKeyChanges::default(),
             cases: Cases::default(),
+            withholding: Withholding::default(),
             tally: Tally::default(),
             chain: Chain::resume(Digest::ZERO),
             attestations: Attestations::default(),
@@ -192,7 +196,8 @@ impl<T: Table> Ledger<T> {
                 match fold::refusal(judged) {
                     Ok(sound) => {
                         let first = find(&sound.key, self.now_ms.max(envelope.received_at_ms))?;
-                        self.decide_sound(first, sound)
+                        let content = self.kept(&envelope.tenant, sound.fingerprint);
+                        self.decide_sound(first, &sound.key, &content)
                     }
                     Err(reason) => Outcome::Refused { seq, reason },
                 }
@@ -211,13 +216,13 @@ impl<T: Table> Ledger<T> {
         })
     }
 
-    fn decide_sound(&self, first: Option<First>, sound: &Sound) -> Outcome {
+    fn decide_sound(&self, first: Option<First>, key: &[u8; 32], content: &Fingerprint) -> Outcome {
         let seq = self.tree.size();
         let Some(first) = first else {
             return Outcome::First { seq, row: self.own_rows() };
         };
-        assert_eq!(first.key, sound.key, "I7: a first is of the same tenant and id");
-        let fields = first.fingerprint().differs(&sound.fingerprint);
+        assert_eq!(first.key, *key, "I7: a first is of the same tenant and id");
+        let fields = first.fingerprint().differs(content);
         if fields == 0 { Outcome::Duplicate { first } } else { Outcome::Conflict { first, seq, fields } }
     }
 
@@ -393,7 +398,8 @@ impl<T: Table> Ledger<T> {
     }
 
     /// Each projection's digest, in the order in which they depend on each other: what two ledgers compare to
-    /// name the first that differs. Those of the log's keys and of cases are the last, and only there if there ever were any.
+    /// name the first that differs. Those of the log's keys, of cases and of what is withheld are the last, and only
+    /// there if there ever was any.
     ///
     /// # Panics
     /// Between the events of a record.
@@ -401,11 +407,12 @@ impl<T: Table> Ledger<T> {
     pub fn projections(&self) -> Vec<(&'static str, Digest)> {
         assert!(self.open == 0 && !self.chain.is_open(), "I3: digests are taken between records");
         let [tenants, policies, index, tree, tallies] = self.counted();
-        let mut all = Vec::with_capacity(8);
+        let mut all = Vec::with_capacity(9);
         all.extend([tenants, policies, ("outcomes", self.chain.link()), index, tree, tallies]);
         // A log that has the keys it began with has the digest that it always had.
         all.extend(self.log_keys.digest().map(|digest| ("log keys", digest)));
         all.extend(self.cases.digest().map(|digest| ("cases", digest)));
+        all.extend(self.withholding.digest().map(|digest| ("withheld", digest)));
         all
     }
 

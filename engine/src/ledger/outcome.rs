@@ -99,6 +99,14 @@ reasons! {
 }
 
 impl RefusedReason {
+    /// Those that are said of submissions.
+    pub const OF_SUBMISSIONS: [RefusedReason; 4] = [
+        RefusedReason::Malformed,
+        RefusedReason::NoKey,
+        RefusedReason::BadSignature,
+        RefusedReason::Structure,
+    ];
+
     /// Reads a name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<RefusedReason> {

@@ -19,6 +19,7 @@ mod ghost;
 mod keep;
 mod not_yet;
 mod truth;
+mod withheld;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -350,6 +351,7 @@ impl<T: Table> Ledger<T> {
         let lsn = origin.ledger.applied.next();
         match item {
             Item::End => origin.end_record(),
+            Item::Withheld(withheld) => self.import_withheld(at, (lsn, nth), withheld)?,
             Item::Seen { origin: third, from, to } => {
                 let ledger = &mut origin.ledger;
                 let known = ledger.seen.get(third).copied().unwrap_or(Position::FIRST);

@@ -7,7 +7,7 @@
 //! ```
 //! The version is 1; one more of a log that changed its keys: the changes stand after the attestations; two more of a ledger
 //! that knows other regions: what it knows of them stands behind those, and rows are then those of all regions; four more of
-//! a log with cases: they stand behind all that.
+//! a log with cases: they stand behind all that; eight more of one in which tenants are withheld: they stand behind that.
 //!
 //! The rows themselves are the table's. Two digests must hold: that of the bytes, and the ledger's own,
 //! recomputed from what was read.
@@ -26,6 +26,7 @@ use super::regions::Origins;
 use super::rules::Rules;
 use super::tally::Tally;
 use super::tenants::Tenants;
+use super::withholding::Withholding;
 use super::{Content, Ledger, Table, TableError};
 use crate::codec::{DecodeError, Reader, put8};
 use crate::event::Position;
@@ -44,7 +45,10 @@ const WITH_REGIONS: u8 = 2;
 /// Added for a log in which a case was opened.
 const WITH_CASES: u8 = 4;
 
-const VERSION_MAX: u8 = VERSION + WITH_LOG_KEYS + WITH_REGIONS + WITH_CASES;
+/// Added for a log in which tenants are withheld.
+const WITH_WITHHELD: u8 = 8;
+
+const VERSION_MAX: u8 = VERSION + WITH_LOG_KEYS + WITH_REGIONS + WITH_CASES + WITH_WITHHELD;
 
 /// Why a ledger could not be restored. Replay the log instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +110,7 @@ struct Parts {
     seen: BTreeMap<String, Position>,
     origins: Origins,
     cases: Cases,
+    withholding: Withholding,
     digest: Digest,
 }
 
@@ -158,6 +163,10 @@ impl Parts {
             0 => Cases::default(),
             _ => Cases::read(&mut reader)?,
         };
+        let withholding = match more & WITH_WITHHELD {
+            0 => Withholding::default(),
+            _ => Withholding::read(&mut reader)?,
+        };
         let digest = Digest(reader.array("ledger digest")?);
         reader.end()?;
         let region = region.into();
@@ -179,6 +188,7 @@ impl Parts {
             seen,
             origins,
             cases,
+            withholding,
             digest,
         })
     }
@@ -210,7 +220,9 @@ impl<T: Table> Ledger<T> {
         let rotated_bit = if rotated { WITH_LOG_KEYS } else { 0 };
         let cases = self.cases.digest().is_some();
         let cases_bit = if cases { WITH_CASES } else { 0 };
-        out.push(VERSION + rotated_bit + if known { WITH_REGIONS } else { 0 } + cases_bit);
+        let withheld = self.withholding.digest().is_some();
+        let withheld_bit = if withheld { WITH_WITHHELD } else { 0 };
+        out.push(VERSION + rotated_bit + if known { WITH_REGIONS } else { 0 } + cases_bit + withheld_bit);
         put8(&mut out, self.region.as_bytes());
         for number in [self.applied.0, self.now_ms, self.rules_version, self.table.rows()] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -232,6 +244,9 @@ impl<T: Table> Ledger<T> {
         }
         if cases {
             self.cases.encode(&mut out);
+        }
+        if withheld {
+            self.withholding.encode(&mut out);
         }
         out.extend_from_slice(&digest.0);
         let sum = blake3::hash(&out);
@@ -268,6 +283,7 @@ impl<T: Table> Ledger<T> {
             seen: parts.seen,
             origins: parts.origins,
             cases: parts.cases,
+            withholding: parts.withholding,
             failed: None,
         };
         if ledger.last_row()? != parts.last_row {

@@ -20,7 +20,7 @@ pub struct First {
     pub key: [u8; 32],
     /// Fingerprint of the content that must agree.
     pub digest: [u8; 16],
-    /// Sixteen bits of a hash of each of those fields: names the ones that differ.
+    /// Sixteen bits of a hash of each of those fields: names the ones that differ. All zero if it stays in its region.
     pub lanes: [u16; 13],
     /// The record it stands in.
     pub lsn: Lsn,
@@ -32,7 +32,7 @@ pub struct First {
     pub time_ms: u64,
     /// Which policy judged it, as a number in the order of the log.
     pub policy: u16,
-    /// Why it was accepted or not: the code of the verdict's reason.
+    /// Why it was accepted or not: the code of the verdict's reason; 0 if it stays in its region.
     pub code: u8,
     /// Bit 0: accepted. Bit 1: escalated. The other six: the number of the region it came from, see [`First::origin`].
     pub flags: u8,
@@ -115,6 +115,12 @@ impl First {
         }
         reader.end()?;
         Ok(First { key, digest, lanes, lsn, nth, seq, time_ms, policy, code, flags })
+    }
+
+    /// Whether it stays in its region: others hold what is in this row, and its own keeps no more to compare with.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        (self.code, self.lanes) == (0, [0; 13])
     }
 
     /// Whether the verdict accepted it.

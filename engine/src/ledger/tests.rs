@@ -13,7 +13,7 @@ use crate::event::{Envelope, KeyKind, KeySpec, PolicySet, Tenant};
 use crate::ids::KeyId;
 use crate::leaf::{Leaf, What};
 use crate::summary::{
-    Fingerprint, ParseError, Policy, ReasonCode, Regime, Signals, SignatureForm, Signed, Verdict,
+    Fingerprint, ParseError, Policy, ReasonCode, Regime, Signals, SignatureForm, Signed, Sound, Verdict,
 };
 use crate::tree::{MemHashes, leaf_hash, root_at};
 
@@ -62,7 +62,7 @@ fn sound(event: &Event, id: u8, content: u8) -> Judged {
         signed: Signed { form: SignatureForm::ALL[0], key_id: KeyId::new("k").unwrap(), key: 0 },
         fingerprint: Fingerprint {
             digest: [content; 16],
-            lanes: core::array::from_fn(|i| if i == 4 { content.into() } else { 0 }),
+            lanes: core::array::from_fn(|i| if i == 4 { content.into() } else { 1 }),
         },
         verdict: Verdict {
             accepted: content != 2,

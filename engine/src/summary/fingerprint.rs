@@ -33,7 +33,8 @@ pub const FIELD_NAMES: [&str; FIELDS] = [
 /// How many fields a fingerprint covers.
 pub const FIELDS: usize = 13;
 
-/// The mask bit of a difference that no lane shows: two fields of the same 16-bit lane, one chance in 65,536.
+/// The mask bit of a difference that no lane shows: two fields of the same 16-bit lane, one chance in 65,536, or a side without
+/// lanes.
 pub const UNNAMED: u16 = 1 << 15;
 
 /// What two submissions under one id are compared by.
@@ -46,11 +47,21 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
+    /// The same without lanes: all of them are zero. Of a submission that stays in its region no more is kept, because a lane of
+    /// a field that can have few values says which one it has.
+    #[must_use]
+    pub fn unnamed(self) -> Fingerprint {
+        Fingerprint { lanes: [0; FIELDS], ..self }
+    }
+
     /// The mask of fields that differ; 0 if and only if the contents are the same.
     #[must_use]
     pub fn differs(&self, other: &Fingerprint) -> u16 {
         if self.digest == other.digest {
             return 0;
+        }
+        if [self, other].iter().any(|side| side.lanes == [0; FIELDS]) {
+            return UNNAMED;
         }
         let lanes = self.lanes.iter().zip(&other.lanes).enumerate();
         let mask = lanes.fold(0, |mask, (at, (mine, theirs))| mask | u16::from(mine != theirs) << at);
@@ -225,6 +236,15 @@ mod tests {
         let b = Fingerprint { digest: [0; 16], ..a };
         assert_eq!(a.differs(&b), UNNAMED);
         assert_eq!(field_names(UNNAMED).count(), 0);
+    }
+
+    #[test]
+    fn without_lanes_no_field_is_named() {
+        let (a, b) = (of(&body(None, "")), of(&body(Some(4), "")));
+        for (one, other) in [(a.unnamed(), b), (a, b.unnamed()), (a.unnamed(), b.unnamed())] {
+            assert_eq!(one.differs(&other), UNNAMED);
+        }
+        assert_eq!(a.unnamed().differs(&a), 0);
     }
 
     #[test]

@@ -8,12 +8,13 @@
 //! chunk SHA256 BYTES RAW
 //! time MS
 //! checkpoint SIZE ROOT            or: checkpoint -
+//! withheld N                      only where there are any
 //!
 //! — <key name> <base64(key id 4 || signature)>         one line for each key the log has had
 //! ```
 //! It lies at `bills/FROM` (twenty digits) and is put last: a range is there when its bill is. `chunk` names the object by
 //! what it holds (SHA-256 in hex, bytes, bytes when unpacked), `time` is when it was made, milliseconds since the Unix epoch,
-//! and `checkpoint` the newest tree head that the range logs. Its first line is no name of a log, so that no bill is a
+//! `checkpoint` the newest tree head that the range logs, and `withheld` how many of its submissions stay in the region. Its first line is no name of a log, so that no bill is a
 //! checkpoint. A reader takes the newest key that the log has told it of, so whoever stole an old one can make no bill. What parses
 //! is exactly what writing it again gives.
 
@@ -42,6 +43,8 @@ pub struct Bill {
     pub at_ms: u64,
     /// The newest tree head in it.
     pub head: Option<(u64, Digest)>,
+    /// Submissions in it that stay in the region.
+    pub withheld: u64,
 }
 
 impl Bill {
@@ -56,10 +59,11 @@ impl Bill {
     }
 
     fn text(&self) -> String {
-        let Bill { region, from, to, digest, bytes, raw, at_ms, head } = self;
+        let Bill { region, from, to, digest, bytes, raw, at_ms, head, withheld } = self;
         let head = head.map_or_else(|| "-".to_owned(), |(size, root)| format!("{size} {root}"));
+        let withheld = if *withheld == 0 { String::new() } else { format!("withheld {withheld}\n") };
         format!(
-            "flk bill 1\nregion {region}\nfrom {from}\nto {to}\nchunk {digest} {bytes} {raw}\ntime {at_ms}\ncheckpoint {head}\n"
+            "flk bill 1\nregion {region}\nfrom {from}\nto {to}\nchunk {digest} {bytes} {raw}\ntime {at_ms}\ncheckpoint {head}\n{withheld}"
         )
     }
 
@@ -97,8 +101,12 @@ impl Bill {
                 Some((size.parse().ok()?, Digest::from_hex(root)?))
             }
         };
+        let withheld = match lines.next() {
+            None => 0,
+            Some(line) => line.strip_prefix("withheld ")?.parse().ok()?,
+        };
         let ordered = from > Lsn::ZERO && from <= to && to.0 < u64::MAX / 2;
-        ordered.then_some(Bill { region, from, to, digest, bytes, raw, at_ms, head })
+        ordered.then_some(Bill { region, from, to, digest, bytes, raw, at_ms, head, withheld })
     }
 }
 
@@ -142,13 +150,14 @@ mod tests {
             raw: 300,
             at_ms: 1234,
             head: Some((4, Digest([9; 32]))),
+            withheld: 0,
         }
     }
 
     #[test]
     fn a_bill_comes_back_under_its_key_and_no_other() {
         let signer = Signer::new("host/pcs/eu", &[1; 32]).unwrap();
-        for bill in [bill(), Bill { head: None, ..bill() }] {
+        for bill in [bill(), Bill { head: None, ..bill() }, Bill { withheld: 7, ..bill() }] {
             let other = Signer::new("host/pcs/eu", &[2; 32]).unwrap();
             let both = bill.sign(&[&other, &signer]);
             for key in [&other, &signer] {
@@ -169,10 +178,16 @@ mod tests {
     #[test]
     fn what_is_signed_and_no_bill_is_refused() {
         let signer = Signer::new("host/pcs/eu", &[1; 32]).unwrap();
-        let good = bill().text();
-        for (from, to) in
-            [("from 5", "from 0"), ("from 5", "from 10"), ("from 5", "from 05"), ("bill 1", "bill 2")]
-        {
+        let good = Bill { withheld: 7, ..bill() }.text();
+        for (from, to) in [
+            ("from 5", "from 0"),
+            ("from 5", "from 10"),
+            ("from 5", "from 05"),
+            ("bill 1", "bill 2"),
+            ("withheld 7", "withheld 0"),
+            ("withheld 7", "withheld 7 of 8"),
+            ("withheld 7\n", "withheld 7\nwithheld 7\n"),
+        ] {
             let text = good.replace(from, to);
             let note = format!("{text}\n{}", signer.sign(text.as_bytes()).line());
             assert!(Bill::open(note.as_bytes(), &signer.verifier()).is_err(), "{to}");

@@ -5,6 +5,7 @@
 //! ```
 //! The items are whole records. L1: unpacking takes the room that the signed bill says, at most [`RAW_MAX`].
 
+use super::bill::Bill;
 use engine::codec::Reader;
 use engine::event::Item;
 use engine::limits::RECORD_BYTES_MAX;
@@ -38,11 +39,12 @@ pub fn pack(raw: &[u8]) -> io::Result<Vec<u8>> {
     zstd::bulk::compress(raw, LEVEL)
 }
 
-/// Unpacks and reads a range that begins at `from` and ends after `to`.
+/// Unpacks and reads the range of this bill.
 ///
 /// # Errors
 /// What is wrong with the bytes.
-pub fn open(packed: &[u8], raw: u64, from: Lsn, to: Lsn) -> Result<Vec<Item>, String> {
+pub fn open(packed: &[u8], bill: &Bill) -> Result<Vec<Item>, String> {
+    let Bill { from, to, raw, withheld, .. } = *bill;
     let room = usize::try_from(raw).ok().filter(|raw| *raw <= RAW_MAX).ok_or("it is too large")?;
     let raw = zstd::bulk::decompress(packed, room).map_err(|error| error.to_string())?;
     if raw.len() != room {
@@ -56,10 +58,19 @@ pub fn open(packed: &[u8], raw: u64, from: Lsn, to: Lsn) -> Result<Vec<Item>, St
     if begins != from || !whole || records != to.0 - from.0 + 1 {
         return Err(format!("it holds {records} records from {begins}, the bill says {from} to {to}"));
     }
+    let stays = count_withheld(&items);
+    if stays != withheld {
+        return Err(format!("it withholds {stays} submissions, the bill says {withheld}"));
+    }
     if encode(from, &items) != raw {
         return Err("it is not in its one form".into());
     }
     Ok(items)
+}
+
+/// How many of these are submissions that stay in their region.
+pub fn count_withheld(items: &[Item]) -> u64 {
+    items.iter().filter(|item| matches!(item, Item::Withheld(_))).count() as u64
 }
 
 fn read(reader: &mut Reader<'_>) -> Result<(Vec<Item>, Lsn), engine::event::DecodeError> {
@@ -78,11 +89,22 @@ fn read(reader: &mut Reader<'_>) -> Result<(Vec<Item>, Lsn), engine::event::Deco
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::event::Event;
+    use engine::event::{Became, Event, Name, Withheld};
+    use engine::ids::TenantId;
+    use engine::log::Digest;
 
     fn items() -> Vec<Item> {
         let event = Item::Event { signature: 0, event: Event::Checkpoint(b"note".to_vec()) };
-        vec![event, Item::End, Item::End]
+        let name = Name { key: [1; 32], content: [2; 16] };
+        let (tenant, became) = (TenantId::new("t").unwrap(), Became::Duplicate { name });
+        let withheld = Withheld { signature: 33, at_ms: 7, tenant, bytes: 500, became };
+        vec![event, Item::Withheld(withheld), Item::End, Item::End]
+    }
+
+    fn bill(from: u64, to: u64, raw: u64) -> Bill {
+        let (from, to) = (Lsn(from), Lsn(to));
+        let (region, digest) = ("eu".into(), Digest::ZERO);
+        Bill { region, from, to, digest, bytes: 0, raw, at_ms: 0, head: None, withheld: 1 }
     }
 
     #[test]
@@ -90,25 +112,27 @@ mod tests {
         let raw = encode(Lsn(7), &items());
         let packed = pack(&raw).unwrap();
         let size = raw.len() as u64;
-        assert_eq!(open(&packed, size, Lsn(7), Lsn(8)), Ok(items()));
-        assert!(open(&packed, size, Lsn(7), Lsn(9)).is_err());
-        assert!(open(&packed, size, Lsn(6), Lsn(7)).is_err());
-        assert!(open(&packed, size + 1, Lsn(7), Lsn(8)).is_err());
-        assert!(open(&packed, size - 1, Lsn(7), Lsn(8)).is_err());
-        assert!(open(&packed, u64::MAX, Lsn(7), Lsn(8)).is_err());
-        for at in 0..packed.len() {
-            assert!(open(&packed[..at], size, Lsn(7), Lsn(8)).is_err(), "cut at {at}");
+        let good = bill(7, 8, size);
+        assert_eq!(open(&packed, &good), Ok(items()));
+        for wrong in [bill(7, 9, size), bill(6, 7, size), bill(7, 8, size + 1), bill(7, 8, size - 1)] {
+            assert!(open(&packed, &wrong).is_err(), "{wrong:?}");
         }
-        let open_end = encode(Lsn(7), &items()[..1]);
+        assert!(open(&packed, &bill(7, 8, u64::MAX)).is_err());
+        let why = open(&packed, &Bill { withheld: 0, ..good.clone() }).unwrap_err();
+        assert_eq!(why, "it withholds 1 submissions, the bill says 0");
+        for at in 0..packed.len() {
+            assert!(open(&packed[..at], &good).is_err(), "cut at {at}");
+        }
+        let open_end = encode(Lsn(7), &items()[..2]);
         let packed = pack(&open_end).unwrap();
-        assert!(open(&packed, open_end.len() as u64, Lsn(7), Lsn(7)).is_err());
+        assert!(open(&packed, &bill(7, 7, open_end.len() as u64)).is_err());
     }
 
     #[test]
     fn a_bomb_is_refused_before_it_is_unpacked() {
         let bomb = pack(&vec![0; 64 << 20]).unwrap();
         assert!(bomb.len() < 64 << 10);
-        assert!(open(&bomb, 64 << 20, Lsn(1), Lsn(1)).is_err());
-        assert!(open(&bomb, 1000, Lsn(1), Lsn(1)).is_err());
+        assert!(open(&bomb, &bill(1, 1, 64 << 20)).is_err());
+        assert!(open(&bomb, &bill(1, 1, 1000)).is_err());
     }
 }

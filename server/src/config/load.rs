@@ -110,6 +110,12 @@ pub fn load_from(
         return Err(ConfigError::Together(both.into()));
     }
     reconcile(&mut config, tables, &mut warnings)?;
+    for name in &config.regions_withhold {
+        if !config.tenants.iter().any(|tenant| tenant.id == *name) {
+            let none = format!("regions.withhold names '{name}', which is no tenant of this region");
+            return Err(ConfigError::Together(none));
+        }
+    }
     Ok(Loaded { config, warnings, values })
 }
 
@@ -294,6 +300,7 @@ fn blank() -> Config {
         regions_place: None,
         regions_stores: None,
         regions_peers: Vec::new(),
+        regions_withhold: Vec::new(),
         reconcile_above: 950,
         metrics_user: None,
         metrics_pass: None,

@@ -180,6 +180,7 @@ pub struct Config {
     pub regions_place: Option<String>,
     pub regions_stores: Option<PathBuf>,
     pub regions_peers: Vec<PeerRegion>,
+    pub regions_withhold: Vec<String>,
     /// Proposals with a score above this, in thousandths, are approved by themselves.
     pub reconcile_above: u16,
     pub metrics_user: Option<String>,

@@ -46,7 +46,8 @@ async fn look_up(
         Ok(None) => match core.ledger.first_of(&First::key_of(&tenant.id, &id.0)) {
             Ok(Some(first)) => {
                 let region = core.ledger.region_of(&first).unwrap_or_default();
-                let detail = format!("its first submission stands in the log of region {region}");
+                let alone = if first.is_withheld() { ", which alone holds it" } else { "" };
+                let detail = format!("its first submission stands in the log of region {region}{alone}");
                 Err(Problem::from(Refusal::NotFound).detail(detail))
             }
             _ => Err(Refusal::NotFound.into()),

@@ -304,6 +304,7 @@ fn show_event(event: &Event) -> Value {
             "why": declared.why.as_str(), "what": match &declared.what {
                 Declaration::Readmitted { .. } => "readmitted",
                 Declaration::Restored { .. } => "restored",
+                Declaration::Withheld { .. } => "withheld",
             },
         }),
         Event::Reconciled(step) => json!({

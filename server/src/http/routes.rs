@@ -131,6 +131,12 @@ const RECEIPT: Parameter =
 
 const BAD_ID: Answer =
     answer(400, PROBLEM, "Problem", "The id is not 64 lower-case hex digits, or the tenant is unknown.");
+const ELSEWHERE: Answer = answer(
+    421,
+    PROBLEM,
+    "Problem",
+    "The first submission is held by another region alone, which the document names.",
+);
 const MISSING: Answer = answer(404, PROBLEM, "Problem", "This tenant has no such summary.");
 const NO_FILE: Answer =
     answer(404, PROBLEM, "Problem", "There is no such region, or the log is not that long yet.");
@@ -152,7 +158,7 @@ pub static ROUTES: &[Route] = &[
             answer(202, JSON, "Answer", "Recorded, with a verdict that asks for attention: accepted false or escalated true."),
             answer(400, PROBLEM, "Problem", "Not a summary, unreadable, ambiguous framing, or an unknown tenant."),
             answer(401, PROBLEM, "Problem", "The signature is missing or wrong. The submission is recorded as refused."),
-            TIMEOUT, LARGE,
+            TIMEOUT, LARGE, ELSEWHERE,
             answer(422, PROBLEM, "Problem", "Only with Prefer: handling=strict: the id exists with different content."),
             LIMITED, INTERNAL, UNAVAILABLE,
         ] },
@@ -165,7 +171,7 @@ pub static ROUTES: &[Route] = &[
         ] },
     Route { endpoint: Endpoint::Summary, methods: Methods::Get, path: "/v1/pcs/{id}", summary: "The first answer for an id",
         body: None, parameters: &[PCS_ID, TENANT], security: "",
-        answers: &[answer(200, JSON, "Answer", "The bytes that the first submission was answered with."), BAD_ID, MISSING, INTERNAL, UNAVAILABLE] },
+        answers: &[answer(200, JSON, "Answer", "The bytes that the first submission was answered with."), BAD_ID, MISSING, ELSEWHERE, INTERNAL, UNAVAILABLE] },
     Route { endpoint: Endpoint::Lineage, methods: Methods::Get, path: "/v1/lineage/{id}", summary: "Where a summary's outcome comes from: record, policy, parameters, leaf",
         body: None, parameters: &[PCS_ID, TENANT], security: "",
         answers: &[answer(200, JSON, "Lineage", "The record, the policy version and hashes, the outcome and the leaf."), BAD_ID, MISSING, INTERNAL, UNAVAILABLE] },

@@ -15,7 +15,7 @@ use super::tiles::{Published, Statement, Tiles};
 use super::worm::{self, Span, Worm};
 use crate::metrics::Metrics;
 use engine::ledger::TableError;
-use engine::log::Digest;
+use engine::log::{Digest, Lsn};
 use raft::Standing;
 use segments::runs::Syncing;
 use std::collections::VecDeque;
@@ -252,6 +252,16 @@ impl Projector {
             out.extend(worm::leaves(&self.worm_dir, span, from, to)?);
         }
         if out.len() as u64 == to - from { Ok(out) } else { Err(io::Error::other("not written yet")) }
+    }
+
+    /// What reads the leaves of records `from..=to` that are written now from the WORM files.
+    pub fn leaves_of(
+        &self,
+        from: Lsn,
+        to: Lsn,
+    ) -> impl FnOnce() -> io::Result<Vec<Vec<u8>>> + Send + 'static + use<> {
+        let (dir, spans) = (self.worm_dir.clone(), self.spans());
+        move || worm::of_records(&dir, &spans, from, to)
     }
 
     /// Waits until everything handed over is written, or cannot be.

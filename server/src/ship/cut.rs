@@ -7,9 +7,10 @@ use super::bill::Bill;
 use super::chunk::{self, ITEMS_MAX, TARGET};
 use super::plan::{self, Known};
 use super::ports::Home;
+use super::withhold::Stays;
 use bytes::Bytes;
 use engine::checkpoint::Signed;
-use engine::event::{Event, Item, Record, ship};
+use engine::event::{Event, Item, Record};
 use engine::log::{Digest, Lsn};
 use sha2::{Digest as _, Sha256};
 
@@ -29,12 +30,16 @@ pub struct Cut {
     known: Known,
     /// Up to here there was nothing to say when it was looked at.
     quiet: Lsn,
+    /// Up to here the leaves can be read that say what became of what is withheld.
+    readable: Lsn,
+    /// When there are so many leaves, that is so up to this record.
+    awaited: Option<(u64, Lsn)>,
 }
 
 impl Cut {
     /// The range after this record is the next one.
     pub fn after(lsn: Lsn) -> Cut {
-        Cut { after: lsn, known: Known::after(lsn), quiet: lsn }
+        Cut { after: lsn, known: Known::after(lsn), quiet: lsn, readable: Lsn::ZERO, awaited: None }
     }
 
     /// The last record before the next range.
@@ -47,13 +52,29 @@ impl Cut {
     /// # Errors
     /// When the log cannot be read, or is not what it should be.
     pub async fn look<H: Home>(&mut self, home: &H) -> Result<(), String> {
-        let applied = home.ledger(|ledger| ledger.applied());
+        let (withheld, now) = home.ledger(|ledger| {
+            (ledger.withheld_tenants().next().is_some(), (ledger.tree().size(), ledger.applied()))
+        });
+        let applied = now.1;
+        if !withheld {
+            self.readable = applied;
+        } else {
+            let (leaves, lsn) = *self.awaited.get_or_insert(now);
+            if leaves <= home.written() {
+                (self.readable, self.awaited) = (lsn, None);
+            }
+        }
         while self.known.read < applied && !self.known.is_full() {
             for (lsn, record) in read(home, self.known.read.next(), applied).await? {
                 self.known.look(lsn, &record)?;
             }
         }
         Ok(())
+    }
+
+    /// How far it may be cut.
+    fn upto(&self) -> Lsn {
+        self.known.upto().min(self.readable)
     }
 
     /// Whether there is something that others have to hear of.
@@ -63,7 +84,7 @@ impl Cut {
 
     /// Whether some of it may go.
     pub fn is_ready(&self) -> bool {
-        self.waits() && self.known.upto() > self.quiet
+        self.waits() && self.upto() > self.quiet
     }
 
     /// The next range of this region's log, if there is one. The one after it is next once it [went](Cut::went).
@@ -71,10 +92,13 @@ impl Cut {
     /// # Errors
     /// When the log cannot be read, or packing fails; what was read ahead is of no use then.
     pub async fn next<H: Home>(&mut self, home: &H, region: &str) -> Result<Option<Range>, String> {
-        let upto = self.known.upto();
+        let upto = self.upto();
         let (items, to, full) = self.gather(home, upto).await?;
-        let says =
-            items.iter().any(|item| matches!(item, Item::Event { event, .. } if plan::says_something(event)));
+        let says = items.iter().any(|item| match item {
+            Item::Event { event, .. } => plan::says_something(event),
+            Item::Withheld(_) => true,
+            Item::Seen { .. } | Item::End => false,
+        });
         if !says && !full {
             self.quiet = upto;
             return Ok(None);
@@ -93,12 +117,12 @@ impl Cut {
     async fn gather<H: Home>(&mut self, home: &H, upto: Lsn) -> Result<(Vec<Item>, Lsn, bool), String> {
         let (mut items, mut at, mut bytes) = (Vec::new(), self.after, 0);
         while at < upto {
-            for (lsn, record) in read(home, at.next(), upto).await? {
-                if lsn > upto {
-                    break;
-                }
-                let more = ship(record, &mut self.known.take());
-                bytes += more.iter().map(plan::room).sum::<usize>();
+            let mut records = read(home, at.next(), upto).await?;
+            records.retain(|(lsn, _)| *lsn <= upto);
+            let stays = Stays::of(home, &records).await?;
+            for (lsn, record) in records {
+                let more = stays.ship(lsn, record, &mut self.known.take())?;
+                bytes += more.iter().map(raft::weight_of_item).sum::<usize>();
                 items.extend(more);
                 at = lsn;
                 if bytes >= TARGET || items.len() >= ITEMS_MAX / 2 {
@@ -135,6 +159,7 @@ async fn pack<H: Home>(
         }
         _ => None,
     });
+    let withheld = chunk::count_withheld(&items);
     let work = move || {
         let raw = chunk::encode(from, &items);
         chunk::pack(&raw).map(|packed| (raw.len() as u64, packed))
@@ -149,6 +174,7 @@ async fn pack<H: Home>(
         raw,
         at_ms: home.wall_ms(),
         head,
+        withheld,
     };
     Ok(Range { bill, packed: packed.into(), full: false })
 }

@@ -27,6 +27,7 @@ mod routing;
 mod shipper;
 mod show;
 pub mod standing;
+pub mod withhold;
 
 use crate::config::Config;
 use crate::keys::{self, KeyError};

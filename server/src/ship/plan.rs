@@ -88,21 +88,12 @@ pub fn says_something(event: &Event) -> bool {
     }
 }
 
-/// About the most bytes that an item takes.
-pub fn room(item: &Item) -> usize {
-    match item {
-        Item::Event { event, .. } => 8 + raft::weight(event),
-        Item::Seen { .. } => 192,
-        Item::End => 1,
-    }
-}
-
 /// How many of these items fit one `Imported` of at most `most` bytes; one at least.
 pub fn fitting(items: &[Item], most: usize) -> usize {
     let most = most.min(IMPORT_BYTES_MAX);
     let mut bytes = 0;
     let fits = |item: &&Item| {
-        bytes += room(item);
+        bytes += raft::weight_of_item(item);
         bytes <= most
     };
     let count = items.iter().take(engine::event::ITEMS_MAX).take_while(fits).count();

@@ -37,6 +37,15 @@ pub trait Home: Send + Sync + 'static {
     /// Why they cannot be read.
     fn read(&self, from: Lsn, to: Lsn) -> impl Future<Output = Result<Vec<Stored>, String>> + Send;
 
+    /// Leaves that can be read.
+    fn written(&self) -> u64;
+
+    /// The leaves of these records, the last of them written, in order.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    fn leaves(&self, from: Lsn, to: Lsn) -> impl Future<Output = Result<Vec<Vec<u8>>, String>> + Send;
+
     /// Puts an event into the log and returns when it is agreed and applied.
     ///
     /// # Errors
@@ -139,6 +148,15 @@ impl Home for Node {
     async fn read(&self, from: Lsn, to: Lsn) -> Result<Vec<Stored>, String> {
         let records = self.group.read_range(from, to.next()).await.map_err(|error| error.to_string())?;
         Ok(records.into_iter().map(|(lsn, _, bytes)| (lsn, bytes)).collect())
+    }
+
+    fn written(&self) -> u64 {
+        self.fold.projector.written()
+    }
+
+    async fn leaves(&self, from: Lsn, to: Lsn) -> Result<Vec<Vec<u8>>, String> {
+        let read = self.fold.projector.leaves_of(from, to);
+        self.aside(read).await?.map_err(|error| error.to_string())
     }
 
     async fn propose(&self, event: Event) -> Result<(), String> {

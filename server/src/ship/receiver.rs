@@ -180,9 +180,8 @@ async fn fetch<H: Home, P: Place>(
     if packed.len() as u64 != bill.bytes || Digest(Sha256::digest(&packed).into()) != bill.digest {
         return Err(wrong("it is not what its bill says"));
     }
-    let (raw, to) = (bill.raw, bill.to);
-    let items = home.aside(move || chunk::open(&packed, raw, from, to)).await?.map_err(|why| wrong(&why))?;
-    Ok(Some(Open { bill, items }))
+    let opened = home.aside(move || chunk::open(&packed, &bill).map(|items| Open { bill, items })).await?;
+    opened.map(Some).map_err(|why| wrong(&why))
 }
 
 /// Cosigns the newest checkpoint of theirs that we hold, if it is newer than the last.

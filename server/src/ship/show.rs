@@ -2,6 +2,7 @@
 
 use super::Regions;
 use crate::node::Node;
+use engine::ids::TenantId;
 use engine::ledger::CaseState;
 use engine::log::Lsn;
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ impl Regions {
                 "quarantine": origin.and_then(|origin| origin.quarantine()).map(|why| {
                     json!({"record": why.at.lsn.0, "part": why.part})
                 }),
+                "withheld": origin.map_or(0, |origin| origin.withheld()),
                 "digest": origin.map(|origin| origin.digest().to_string()),
                 "waits": imports.why,
                 "lag_ms": since(imports.behind_ms, now_ms),
@@ -48,6 +50,8 @@ impl Regions {
             "own": self.own,
             "cases_waiting": core.ledger.cases().filter(|case| case.waits()).count(),
             "newest": newest,
+            "withheld": core.ledger.withheld(),
+            "withheld_tenants": core.ledger.withheld_tenants().map(TenantId::as_str).collect::<Vec<_>>(),
             "shipped": inner.shipped,
             "shipping_waits": inner.why,
             "merged": merged.map(|digest| digest.to_string()),

@@ -1,10 +1,12 @@
 //! The log's own vocabulary: whoever can write a disk can hand us any of these bytes.
 
 use engine::event::{
-    AnchorKind, Anchored, Attested, CaseId, Declaration, Declared, Envelope, Event, Imported, Item, KeyKind,
-    KeySpec, LogKeySet, Payload, PolicySet, Position, Reconciled, Record, Remedy, Step, Tenant, Witnessed,
+    AnchorKind, Anchored, Attested, Became, CaseId, Declaration, Declared, Envelope, Event, Imported, Item,
+    KeyKind, KeySpec, LogKeySet, Name, Payload, PolicySet, Position, Reconciled, Record, Remedy, Step,
+    Tenant, Withheld, Witnessed,
 };
 use engine::ids::{KeyId, TenantId};
+use engine::ledger::RefusedReason;
 use engine::log::{Digest, Lsn};
 use engine::summary::Policy;
 
@@ -24,6 +26,15 @@ pub fn record(bytes: &[u8]) {
         record.encode(&mut again);
         assert_eq!(again, bytes, "a record has one encoding");
     }
+}
+
+const NAME: Name = Name { key: [5; 32], content: [6; 16] };
+const LEAF: Digest = Digest([7; 32]);
+
+/// A submission that stays where it is.
+fn withheld(became: Became) -> Item {
+    let tenant = TenantId::new("t").expect("a name");
+    Item::Withheld(Withheld { signature: 33, at_ms: 4, tenant, bytes: 512, became })
 }
 
 /// One event of each kind.
@@ -114,12 +125,23 @@ fn samples() -> Vec<Event> {
             why: String::new(),
             what: Declaration::Readmitted { count: 1 },
         }),
+        Event::Declared(Declared {
+            at_ms: 8,
+            region: "eu".to_owned(),
+            at: Position::of(Lsn(9)),
+            why: "regions.withhold".to_owned(),
+            what: Declaration::Withheld { tenant: TenantId::new("t").expect("a name") },
+        }),
         Event::Imported(Imported {
             origin: "eu".to_owned(),
             from: Position::FIRST,
             items: vec![
                 Item::Event { signature: 33, event: Event::Checkpoint(b"localhost/pcs/eu\n0\n\n".to_vec()) },
                 Item::Seen { origin: "us".to_owned(), from: Position::FIRST, to: Position::of(Lsn(9)) },
+                withheld(Became::First { name: NAME, accepted: true, escalated: false, leaf: LEAF }),
+                withheld(Became::Duplicate { name: NAME }),
+                withheld(Became::Conflict { name: NAME, leaf: LEAF }),
+                withheld(Became::Refused { reason: RefusedReason::BadSignature, leaf: LEAF }),
                 Item::End,
             ],
         }),

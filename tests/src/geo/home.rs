@@ -44,6 +44,16 @@ impl Home for At {
         Ok(records)
     }
 
+    fn written(&self) -> u64 {
+        self.ledger(|ledger| ledger.tree().size())
+    }
+
+    async fn leaves(&self, from: Lsn, to: Lsn) -> Result<Vec<Vec<u8>>, String> {
+        sleep(rt::below(2 * MS)).await;
+        let state = self.world.state();
+        Ok(state.regions[self.region].nodes[self.node].machine.lines(from, to))
+    }
+
     async fn propose(&self, event: Event) -> Result<(), String> {
         let event = match (self.world.options.mutant, event) {
             (Mutant::SkipsARecord, Event::Imported(mut imported)) if rt::chance(20) => {

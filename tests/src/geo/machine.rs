@@ -46,6 +46,7 @@ pub struct Snapshot {
     table: MemTable,
     proven: BTreeMap<String, u64>,
     newest: u64,
+    lines: Vec<(Lsn, Vec<u8>)>,
 }
 
 /// See the module.
@@ -61,6 +62,8 @@ pub struct Machine {
     mutant: Mutant,
     /// When this machine's wall clock said that a row came, for a mutant.
     came: Vec<u64>,
+    /// Leaves of what is withheld, by their records.
+    lines: Vec<(Lsn, Vec<u8>)>,
 }
 
 impl Machine {
@@ -74,6 +77,7 @@ impl Machine {
             newest: 0,
             mutant,
             came: Vec::new(),
+            lines: Vec::new(),
         }
     }
 
@@ -86,6 +90,7 @@ impl Machine {
             proven: snapshot.proven,
             newest: snapshot.newest,
             came,
+            lines: snapshot.lines,
             ..Machine::new(region, mutant)
         }
     }
@@ -97,6 +102,7 @@ impl Machine {
             table: self.ledger.table().clone(),
             proven: self.proven.clone(),
             newest: self.newest,
+            lines: self.lines.clone(),
         }
     }
 
@@ -152,7 +158,12 @@ impl Machine {
                 _ => {}
             }
             let outcome = self.ledger.decide(lsn, nth, event, judged.as_ref()).expect("a table in memory");
-            self.ledger.apply(lsn, nth, event, judged.as_ref(), &outcome);
+            let applied = self.ledger.apply(lsn, nth, event, judged.as_ref(), &outcome);
+            if let (Event::Received(envelope), Some(line)) = (event, applied.leaf)
+                && self.ledger.withholds(&envelope.tenant, Position { lsn, nth })
+            {
+                self.lines.push((lsn, line));
+            }
             self.came.resize(self.ledger.table().rows() as usize, wall_ms);
             let said = match &outcome {
                 Outcome::First { seq, .. } => {
@@ -198,6 +209,12 @@ impl Machine {
             }
             _ => right,
         }
+    }
+
+    /// The leaves of what is withheld in these records.
+    pub fn lines(&self, from: Lsn, to: Lsn) -> Vec<Vec<u8>> {
+        let of = self.lines.iter().filter(|(lsn, _)| (from..=to).contains(lsn));
+        of.map(|(_, line)| line.clone()).collect()
     }
 
     /// Where it says that another region's log is known to.

@@ -183,7 +183,7 @@ fn forge(world: &World, place: usize, rng: &mut Rng) {
     });
     let Some(last) = bills else { return };
     let packed = shelf.objects.get(&last.chunk()).map(|object| object.bytes.clone());
-    let items = packed.and_then(|packed| chunk::open(&packed, last.raw, last.from, last.to).ok());
+    let items = packed.and_then(|packed| chunk::open(&packed, &last).ok());
     let name = Bill::name(last.to.next());
     let (bytes, packed) = match items.and_then(|items| altered(&items)) {
         Some(items) if rng.chance(60) => {
@@ -222,7 +222,7 @@ fn swap(world: &World, place: usize, rng: &mut Rng) {
     let bytes = &shelf.objects[&Bill::name(Lsn(*from))].bytes;
     let Ok(bill) = Bill::open(bytes, &signer.verifier()) else { return };
     let Some(object) = shelf.objects.get(&bill.chunk()).cloned() else { return };
-    let items = chunk::open(&object.bytes, bill.raw, bill.from, bill.to).ok();
+    let items = chunk::open(&object.bytes, &bill).ok();
     let Some(items) = items.and_then(|items| altered(&items)) else { return };
     let packed = chunk::pack(&chunk::encode(bill.from, &items)).expect("it packs");
     let other = Object { bytes: packed.into(), ..object.clone() };

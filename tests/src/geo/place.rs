@@ -291,7 +291,7 @@ impl SimPlace {
                 let bytes = self.look(&Bill::name(Lsn(after?)))?;
                 let mut bill = self.read(&bytes)?;
                 let packed = self.look(&bill.chunk())?;
-                let items = chunk::open(&packed, bill.raw, bill.from, bill.to).ok()?;
+                let items = chunk::open(&packed, &bill).ok()?;
                 (bill.to, bill.from) = (Lsn(bill.to.0 - bill.from.0 + from), Lsn(from));
                 let raw = chunk::encode(bill.from, &items);
                 let packed = chunk::pack(&raw).ok()?;
@@ -340,7 +340,7 @@ impl SimPlace {
         let digest = Digest(Sha256::digest(packed).into());
         let mut bills = bills.filter_map(|(_, object)| self.read(&object.bytes));
         let Some(bill) = bills.find(|bill| bill.digest == digest) else { return };
-        let Ok(items) = chunk::open(packed, bill.raw, bill.from, bill.to) else { return };
+        let Ok(items) = chunk::open(packed, &bill) else { return };
         let note = items.iter().rev().find_map(|item| match item {
             Item::Event { event: Event::Checkpoint(note), .. } => Some(note.clone()),
             _ => None,

@@ -138,7 +138,7 @@ impl Shipments {
         if packed.len() as u64 != bill.bytes || Digest(Sha256::digest(&packed).into()) != bill.digest {
             return Err(bad("it is not what its bill says".into()));
         }
-        self.items = chunk::open(&packed, bill.raw, from, bill.to).map_err(bad)?.into();
+        self.items = chunk::open(&packed, &bill).map_err(bad)?.into();
         self.bills += 1;
         Ok(())
     }

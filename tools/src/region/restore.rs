@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use engine::checkpoint::Signed;
 use engine::event::{Declaration, Declared, Event, Imported, Item, Payload, Position, Record, WHY_MAX};
+use engine::ids::TenantId;
 use engine::limits::{RECORD_EVENTS_MAX, TIME_MAX_MS};
 use engine::log::{Digest, Lsn};
 use segments::copy::NewLog;
@@ -205,6 +206,7 @@ fn write(
     while let Some(item) = lost.next()? {
         match item {
             Item::Event { event, .. } => events.push(event),
+            Item::Withheld(_) => return Err(withheld(args, lost)),
             Item::Seen { origin, from, to } => {
                 let items = again(peers, &origin, from, to, written.last.next())?;
                 written.imported += items.iter().filter(|item| **item == Item::End).count() as u64;
@@ -235,6 +237,30 @@ fn write(
     }
     written.new.commit(written.last).map_err(|error| unwritable(&error))?;
     Ok(written)
+}
+
+/// What is withheld is nowhere but in the region's own log: there is no other place from which it could be made again.
+fn withheld(args: &Args, lost: &mut Shipments) -> Fault {
+    let mut tenants: BTreeMap<TenantId, u64> = BTreeMap::new();
+    let counted = lost.seek(Position::FIRST).and_then(|_| {
+        while let Some(item) = lost.next()? {
+            if let Item::Withheld(withheld) = item {
+                *tenants.entry(withheld.tenant).or_default() += 1;
+            }
+        }
+        Ok(())
+    });
+    let all: u64 = tenants.values().sum();
+    let names: Vec<String> = tenants.iter().map(|(tenant, count)| format!("{tenant} ({count})")).collect();
+    let least = if counted.is_ok() { "" } else { "at least " };
+    let why = format!(
+        "{least}{} submissions of {} were withheld: region {} alone has them, and without them there is no log",
+        thousands(all),
+        names.join(", "),
+        args.region
+    );
+    let next = "restore a copy of that region's own data: flk snapshot, or a disk of one of its nodes";
+    Fault::new("cannot restore", args.place.display(), why, next).exit(Exit::Missing)
 }
 
 /// What the lost region had imported, from the shipments of whose it was.

@@ -1,5 +1,7 @@
 //! Small histories of two and three regions in every order in which they can reach each other.
 
+mod withheld;
+
 use alloc::format;
 use alloc::vec;
 
@@ -7,7 +9,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::checkpoint::{Checkpoint, Signer};
-use crate::event::{Declaration, Declared, KeyKind, KeySpec, Payload, Record, Tenant, ship};
+use crate::event::{
+    Declaration, Declared, KeyKind, KeySpec, Payload, Record, Tenant, Withheld, ship, ship_but,
+};
 use crate::ids::KeyId;
 use crate::ledger::{Applied, MemTable};
 use crate::summary::{PcsId, Policy};
@@ -30,6 +34,10 @@ fn body(id: u8, content: u8) -> Vec<u8> {
 struct Region {
     ledger: Ledger<MemTable>,
     log: Vec<Record>,
+    /// The leaves of its records, by the places of their events.
+    leaves: Vec<BTreeMap<u32, Vec<u8>>>,
+    /// Whether it ships less than it has, where its log says so.
+    withholds: bool,
     now_ms: u64,
     signer: Signer,
 }
@@ -37,8 +45,9 @@ struct Region {
 impl Region {
     fn new(name: &str, now_ms: u64) -> Region {
         let signer = Signer::new(&format!("test/pcs/{name}"), &[7; 32]).unwrap();
-        let mut region =
-            Region { ledger: Ledger::new(name, MemTable::new()), log: Vec::new(), now_ms, signer };
+        let ledger = Ledger::new(name, MemTable::new());
+        let (log, leaves) = (Vec::new(), Vec::new());
+        let mut region = Region { ledger, log, leaves, withholds: true, now_ms, signer };
         region.record(vec![
             Event::TenantSet(Tenant {
                 at_ms: now_ms,
@@ -65,6 +74,8 @@ impl Region {
     fn record(&mut self, events: Vec<Event>) -> Vec<(Outcome, Applied)> {
         let lsn = self.ledger.applied().next();
         let results = fold(&mut self.ledger, lsn, &events);
+        let leaf = |(nth, (_, applied)): (u32, &(Outcome, Applied))| Some((nth, applied.leaf.clone()?));
+        self.leaves.push((0..).zip(&results).filter_map(leaf).collect());
         let payload = if events.is_empty() { Payload::Blank } else { Payload::Events(events) };
         self.log.push(Record { leader: 1, payload });
         results
@@ -90,13 +101,38 @@ impl Region {
         self.record(vec![attested, Event::Checkpoint(note)]);
     }
 
+    fn withhold(&mut self) {
+        let (region, at) = (self.ledger.region().into(), Position::FIRST);
+        let what = Declaration::Withheld { tenant: tenant() };
+        let declared = Declared { at_ms: 1, region, at, why: "regions.withhold".into(), what };
+        self.record(vec![Event::Declared(declared)]);
+    }
+
+    /// A record as others get it.
+    fn shipped(&self, lsn: Lsn) -> Vec<Item> {
+        let at = lsn.0 as usize - 1;
+        let (record, signatures) = (self.log[at].clone(), &mut core::iter::repeat(31));
+        if !self.withholds {
+            return ship(record, signatures);
+        }
+        let items = ship_but(record, signatures, |nth, envelope, signature| {
+            let withheld = self.ledger.withholds(&envelope.tenant, Position { lsn, nth });
+            let line = self.leaves[at].get(&nth).map(Vec::as_slice);
+            // Nobody has signed what is refused.
+            let refused = line.is_some_and(|line| line.windows(9).any(|bytes| bytes == b"malformed"));
+            let signature = if refused { 0 } else { signature };
+            withheld.then(|| Withheld::of(envelope, signature, line)).transpose()
+        });
+        items.unwrap()
+    }
+
     /// The next `most` items of another region's log, as one range.
     fn range(&self, other: &Region, most: usize) -> Option<Imported> {
         let region = other.ledger.region();
         let from = self.ledger.seen.get(region).copied().unwrap_or(Position::FIRST);
         let mut items = Vec::new();
-        for record in other.log.iter().skip(from.lsn.0 as usize - 1) {
-            items.extend(ship(record.clone(), &mut core::iter::repeat(31)));
+        for lsn in from.lsn.0..=other.log.len() as u64 {
+            items.extend(other.shipped(Lsn(lsn)));
         }
         let items: Vec<Item> = items.into_iter().skip(from.nth as usize).take(most).collect();
         (!items.is_empty()).then(|| Imported { origin: region.into(), from, items })
@@ -310,6 +346,8 @@ enum Step {
     Import(usize, usize, usize),
     Attest(usize),
     Blank(usize),
+    /// From here on its tenant is withheld.
+    Withhold(usize),
 }
 
 fn steps(regions: usize) -> impl Strategy<Value = Vec<Step>> {
@@ -320,20 +358,23 @@ fn steps(regions: usize) -> impl Strategy<Value = Vec<Step>> {
         }),
         2 => (0..regions).prop_map(Step::Attest),
         1 => (0..regions).prop_map(Step::Blank),
+        1 => (0..regions).prop_map(Step::Withhold),
     ];
     proptest::collection::vec(step, 1..40)
 }
 
-fn run(count: usize, steps: &[Step]) -> Vec<Region> {
+fn run(count: usize, steps: &[Step], withholds: bool) -> Vec<Region> {
     let names = ["a", "b", "c"];
     // Clocks differ: the first of a name is not always the one that was seen first.
     let mut regions: Vec<Region> =
         (0..count).map(|n| Region::new(names[n], 1000 + 17 * ((n as u64 + 1) % 3))).collect();
+    regions.iter_mut().for_each(|region| region.withholds = withholds);
     for step in steps {
         match *step {
             Step::Submit(at, id, content) => drop(regions[at].submit(id, content)),
             Step::Attest(at) => regions[at].attest(),
             Step::Blank(at) => drop(regions[at].record(Vec::new())),
+            Step::Withhold(at) => regions[at].withhold(),
             Step::Import(to, from, most) => {
                 let range = {
                     let (to, from) = (&regions[to], &regions[from]);
@@ -353,6 +394,15 @@ fn run(count: usize, steps: &[Step]) -> Vec<Region> {
     regions
 }
 
+/// The steps of the first regions.
+fn within(count: usize, mut steps: Vec<Step>) -> Vec<Step> {
+    steps.retain(|step| match *step {
+        Step::Submit(r, ..) | Step::Attest(r) | Step::Blank(r) | Step::Withhold(r) => r < count,
+        Step::Import(to, from, _) => to < count && from < count,
+    });
+    steps
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -360,11 +410,7 @@ proptest! {
     /// other; and each region's state is a fold of its own log, with snapshots anywhere.
     #[test]
     fn regions_end_equal(count in 2..4_usize, raw in steps(3), at in any::<prop::sample::Index>()) {
-        let steps: Vec<Step> = raw.into_iter().filter(|step| match *step {
-            Step::Submit(r, ..) | Step::Attest(r) | Step::Blank(r) => r < count,
-            Step::Import(to, from, _) => to < count && from < count,
-        }).collect();
-        let mut regions = run(count, &steps);
+        let mut regions = run(count, &within(count, raw), true);
         regions.iter_mut().for_each(Region::attest);
         heal(&mut regions);
         for region in &regions {

@@ -8,7 +8,8 @@
 use super::super::refusal::{Problem, Refusal};
 use super::{Ask, show_event, unreadable};
 use crate::node::Node;
-use engine::event::{Event, Imported, Item, Payload, Position, Record, positioned, ship};
+use crate::ship::withhold::Stays;
+use engine::event::{Event, Imported, Item, Payload, Position, Record, Withheld, positioned};
 use engine::ledger::{Content, First, Table as _};
 use engine::log::{Digest, Lsn};
 use serde_json::{Map, Value, json};
@@ -72,7 +73,7 @@ pub(super) fn end(node: &Node, region: &str) -> Option<u64> {
 /// A digest over records of a region's log as they are shipped, and the last of them, shown. What `Attested` says of signatures
 /// is left out: it is another record's.
 pub(super) async fn shipped(
-    node: &Node,
+    node: &Arc<Node>,
     region: &str,
     from: u64,
     to: u64,
@@ -84,6 +85,9 @@ pub(super) async fn shipped(
             match item {
                 Item::Event { event, .. } => {
                     Item::Event { signature: 0, event: event.clone() }.encode(&mut bytes)
+                }
+                Item::Withheld(withheld) => {
+                    Item::Withheld(Withheld { signature: 0, ..withheld.clone() }).encode(&mut bytes)
                 }
                 other => other.encode(&mut bytes),
             }
@@ -103,15 +107,33 @@ pub(super) async fn shipped(
     Ok((Digest(sum.finalize().into()), last))
 }
 
-async fn own(node: &Node, from: u64, to: u64, take: &mut impl FnMut(u64, &[Item])) -> Result<(), Problem> {
+async fn own(
+    node: &Arc<Node>,
+    from: u64,
+    to: u64,
+    take: &mut impl FnMut(u64, &[Item]),
+) -> Result<(), Problem> {
     let mut at = from;
+    if node.fold.core().ledger.withheld() > 0 {
+        // What became of what is withheld is read from its leaf.
+        let reader = node.clone();
+        let written = tokio::task::spawn_blocking(move || reader.fold.projector.drain()).await;
+        written.map_err(|_| Refusal::Internal)?;
+    }
     while at < to {
         let read = node.group.read_range(Lsn(at), Lsn(to)).await.map_err(|error| unreadable(&error))?;
         let Some((last, ..)) = read.last() else { return Err(Refusal::Internal.into()) };
         let next = last.0 + 1;
-        for (lsn, _, bytes) in read {
-            let record = Record::decode(&bytes).map_err(|_| Refusal::Internal)?;
-            take(lsn.0, &ship(record, &mut std::iter::repeat(0)));
+        let decode = |(lsn, _, bytes): (Lsn, _, Vec<u8>)| Record::decode(&bytes).map(|record| (lsn, record));
+        let records: Vec<_> =
+            read.into_iter().map(decode).collect::<Result<_, _>>().map_err(|_| Refusal::Internal)?;
+        let wrong = |why: String| {
+            tracing::error!(why, "what is withheld of our log cannot be told");
+            Problem::from(Refusal::Internal)
+        };
+        let stays = Stays::of(&**node, &records).await.map_err(wrong)?;
+        for (lsn, record) in records {
+            take(lsn.0, &stays.ship(lsn, record, &mut std::iter::repeat(0)).map_err(wrong)?);
         }
         at = next;
     }
@@ -190,6 +212,10 @@ fn show(lsn: u64, items: &[Item], bytes: &[u8]) -> Value {
         Item::Seen { origin, to, .. } => {
             Some(json!({"event": "Imported", "origin": origin.as_str(), "up_to_record": to.lsn.0}))
         }
+        Item::Withheld(withheld) => Some(json!({
+            "event": "Withheld", "at_ms": withheld.at_ms, "tenant": withheld.tenant.as_str(), "bytes": withheld.bytes,
+            "leaf": withheld.became.leaf().map(|leaf| leaf.to_string()),
+        })),
         Item::End => None,
     };
     let events: Vec<Value> = items.iter().filter_map(row).collect();
@@ -270,6 +296,10 @@ pub(crate) async fn show_first(node: &Arc<Node>, first: &First, region: &str) ->
     put("accepted", json!(first.accepted()));
     put("escalated", json!(first.escalated()));
     put("content", json!(engine::codec::hex(&first.digest)));
+    if first.origin() != 0 && first.is_withheld() {
+        put("held_by", json!(region));
+        return Value::Object(out);
+    }
     match node.envelope(first).await {
         Ok(envelope) => {
             put("tenant", json!(envelope.tenant.as_str()));
