@@ -257,12 +257,16 @@ fn its_region_is_not_restored_from_shipments_and_the_others_are() {
             ["region", "restore", "--place", place, "--region", region, "--keys", vkey, "--to", to, "--json"];
         flk(&[&given[..], &["--segment-bytes", "2097152"], more].concat())
     };
-    let said = restore("a", &[]);
+    let peer = |region: &str| {
+        let vkey = world.data(region).join("keys/region.vkey");
+        format!("{region} {} {}", text(&place), text(&vkey))
+    };
+    let said = restore("a", &["--peer", &peer("b")]);
     assert_eq!(said.code, Some(3), "{}", said.all());
-    assert!(said.all().contains("9 submissions of acme (9) were withheld: region a alone has them"));
+    let told = "9 submissions of acme (9) were withheld: region a alone has them";
+    assert!(said.all().contains(told), "{}", said.all());
     assert!(!world.directory.path().join("restored-a/log").exists());
-    let peer = format!("a {} {}", text(&place), text(&world.data("a").join("keys/region.vkey")));
-    let said = restore("b", &["--peer", &peer]);
+    let said = restore("b", &["--peer", &peer("a")]);
     assert_eq!(said.code, Some(0), "{}", said.all());
     assert!(json(&said)["data"]["imported"].as_u64().is_some_and(|records| records > 0), "{}", said.all());
 }
