@@ -273,6 +273,22 @@ fn closed_audit_files_get_an_overview_that_follows_from_them() {
         "{}",
         said.all()
     );
+    let pack = home.path().join("pack");
+    let made = tools::worm(&["export", &text(&data), "--out", &text(&pack)]);
+    assert_eq!(made.code, Some(0), "{}", made.all());
+    let days = |place: &std::path::Path| {
+        let said = tools::worm(&["overview", &text(place), "--json"]);
+        assert_eq!(said.code, Some(0), "{}", said.all());
+        serde_json::from_str::<serde_json::Value>(&said.out).expect("JSON")["data"]["days"].clone()
+    };
+    assert_eq!(days(&pack), days(&data), "a pack adds up to the same");
+    let bundle = files(&pack.join("tile/entries")).into_iter().map(|(name, _)| name).next().expect("entries");
+    let bundle = pack.join("tile/entries").join(bundle);
+    let entries = std::fs::read(&bundle).expect("entries");
+    let bent = String::from_utf8_lossy(&entries).replacen("accepted", "rejected", 1);
+    std::fs::write(&bundle, bent).expect("a file");
+    let said = tools::worm(&["overview", &text(&pack)]);
+    assert!(matches!(said.code, Some(2 | 3)), "{}", said.all());
     let bent = String::from_utf8(whole).expect("text").replacen("\"leaves\":", "\"leaves\":1", 1);
     std::fs::write(&path, bent).expect("a file");
     let said = overview();

@@ -40,7 +40,8 @@ fn evidence_comes_over_https_from_whom_the_certificate_names_and_from_nobody_els
     let folder = tempfile::tempdir().expect("a directory");
     let at = |name: &str| folder.path().join(name);
     certificates(folder.path());
-    let node = Start::on(&at("data")).with("FLK_AUDIT_TOKEN", "auditor").ready();
+    let node =
+        Start::on(&at("data")).with("FLK_AUDIT_TOKEN", "auditor").with("FLK_ADMIN_TOKEN", "auditor").ready();
     let port = ports::free().port();
     let mut proxy = Command::new(tool("python"));
     proxy
@@ -85,11 +86,12 @@ fn evidence_comes_over_https_from_whom_the_certificate_names_and_from_nobody_els
     assert_eq!(said.code, Some(0), "{}", said.all());
     let said = tools::worm(&["verify", text(&pack), "--vkey", text(&at("data").join("keys/log.vkey"))]);
     assert_eq!(said.code, Some(0), "{}", said.all());
-    let asked: [&[&str]; 2] = [
+    let asked: [&[&str]; 3] = [
+        &["divergence", &url, &url, "--token-file", text(&token)],
         &["replay", "--check", "--live", &url],
         &["doctor", text(folder.path()), "--syncs", "1", "--url", &url],
     ];
-    for (command, sees) in asked.into_iter().zip(["agree", &format!("{url} is ready")]) {
+    for (command, sees) in asked.into_iter().zip(["all equal", "agree", &format!("{url} is ready")]) {
         let said = tools::flk(&[command, &["--ca", text(&ca)]].concat());
         assert!(said.out.contains(sees), "{}", said.all());
         let said = tools::flk(&[command, &["--ca", text(&other)]].concat());

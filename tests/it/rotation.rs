@@ -134,6 +134,17 @@ fn who_has_only_the_first_key_comes_to_the_newest_and_a_thief_of_an_old_one_come
         .expect("written");
     fill(&node, 90..95);
     until("the files follow", || data.join("tlog/default/keys/3.tlog-proof").is_file());
+    // Who submits has the first key alone: the server says what followed it, and is not believed for less than its proof.
+    std::fs::write(at("one.json"), submission(96).body).expect("written");
+    let stranger = Signer::new(LogKeys::parse(&founding).expect("keys").name(), &[1; 32]).expect("a signer");
+    std::fs::write(at("stranger"), stranger.vkeys()).expect("written");
+    for (key, code) in [("first", 0), ("stranger", 2)] {
+        let (url, receipts) = (format!("http://{address}"), at("receipts"));
+        let (file, key_file) = (at("one.json"), at(key));
+        let words = ["submit", text(&file), "--url", &url, "--receipts", text(&receipts)];
+        let said = tools::flk(&[&words[..], &["--vkey", text(&key_file)]].concat());
+        assert_eq!(said.code, Some(code), "{key}: {}", said.all());
+    }
     // From the server and from the stick, with the first key alone.
     std::fs::write(at("newest"), node.get("/tlog/default/checkpoint").body).expect("written");
     let (first, saved) = (at("first"), at("saved"));

@@ -23,6 +23,9 @@ pub struct Args {
     pub one: String,
     /// Another one
     pub other: String,
+    /// File with the certificates (PEM) of the authorities that addresses with https are held to [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<std::path::PathBuf>,
     /// File of the administrator's token; else the environment variable FLK_ADMIN_TOKEN
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<std::path::PathBuf>,
@@ -119,7 +122,7 @@ fn first(
 pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     let server = |url: &str| Server {
         url: url.to_owned(),
-        ca: None,
+        ca: args.ca.clone(),
         token_file: args.token_file.clone(),
         timeout: args.timeout,
     };

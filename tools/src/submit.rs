@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::agent::send::{self, Patience, send};
 use crate::audit::home::read_vkey;
+use crate::audit::keychain::follow_at;
 use crate::cli::Server;
 use crate::http::{Answer, Client};
 use crate::keys::KeyArgs;
@@ -40,7 +41,7 @@ pub struct Args {
     /// Do not wait for a receipt
     #[arg(long, conflicts_with = "vkey")]
     pub no_receipt: bool,
-    /// Check the receipt with the log's public key, given as text or in a file; exit code 2 if it does not hold
+    /// Check the receipt with the log's public key, given as text or in a file, or one that the log says has followed it; exit code 2 if it does not hold
     #[arg(long, value_name = "KEY")]
     pub vkey: Option<String>,
     /// Tries before giving up
@@ -147,6 +148,8 @@ fn receipt(
             return Ok(());
         }
     };
+    let verifier = verifier.map(|keys| follow_at(keys, client)).transpose()?;
+    let verifier = verifier.as_ref();
     // The id is ours, not the server's word for it.
     let ours = sign::read_fields(&args.file, body)?.pcs_id.to_string();
     let outcome = outcome_name(said["accepted"].as_bool().unwrap_or(false), answer.status != 200);

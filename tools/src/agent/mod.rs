@@ -31,6 +31,7 @@ use self::sender::Sender;
 use self::summary::{Recipe, Summary};
 use self::window::{Cut, Cutter, WINDOW_MAX, Window};
 use crate::audit::home::read_vkey;
+use crate::audit::keychain::follow_at;
 use crate::http::Client;
 use crate::keys::{Key, KeyArgs};
 use crate::report::{Fault, Report};
@@ -236,6 +237,7 @@ pub fn run_at(args: &Args, ui: Ui, clock: &mut dyn FnMut() -> f64) -> Result<Rep
     sender.counts.bad_rows = stream.bad_rows;
     sender.counts.open_events = stream.cutter.pending() as u64;
     if args.receipts.is_some() || verifier.is_some() {
+        let verifier = verifier.map(|keys| follow_at(&keys, &mut sender.client)).transpose()?;
         sender.receipts(args.receipts.as_deref(), verifier.as_ref())?;
     }
     Ok(sender.report(args, stream.first_bad.as_deref()))

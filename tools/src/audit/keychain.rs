@@ -12,6 +12,7 @@ use engine::checkpoint::{KeyStep, LogKeys, Receipt, STEPS_MAX};
 use engine::limits::NOTE_MAX;
 use serde_json::Value;
 
+use crate::http::Client;
 use crate::pack::tiles::read_file;
 use crate::report::{Exit, Fault};
 
@@ -57,6 +58,29 @@ pub fn collect(
 pub fn follow(keys: &LogKeys, steps: &[(KeyStep, Vec<u8>)]) -> Result<LogKeys, Fault> {
     let steps: Vec<KeyStep> = steps.iter().map(|(step, _)| step.clone()).collect();
     keys.follow(&steps).map_err(|step| broken(name(step.number), step.why))
+}
+
+/// The same with the statements that the log's server gives.
+///
+/// # Errors
+/// As [`collect`] and [`follow`]; the server cannot be asked.
+pub fn follow_at(keys: &LogKeys, client: &mut Client) -> Result<LogKeys, Fault> {
+    let region = keys.name().rsplit_once("/pcs/").map_or("default", |(_, region)| region);
+    let get = |name: &str| {
+        let path = format!("/tlog/{region}/{name}");
+        let answer = client.request("GET", &path, &[], &[]);
+        let unasked = |why: String| {
+            Fault::new("cannot ask how the log's keys follow each other", &path, why, "try again later")
+        };
+        let answer = answer.map_err(|error| unasked(error.to_string()))?;
+        match answer.status {
+            200 if answer.body.len() as u64 <= STATEMENT_MAX => Ok(Some(answer.body)),
+            200 => Err(unasked("the answer is larger than any statement".into())),
+            404 => Ok(None),
+            status => Err(unasked(format!("the server answered {status}"))),
+        }
+    };
+    follow(keys, &collect(get)?)
 }
 
 /// The same with the statements of a folder.

@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Command::Export(args) => export::run(args, ui),
         Command::Fetch(args) => fetch::run(args, ui),
         Command::Lineage(args) => lineage::run(args, ui),
-        Command::Overview(args) => overview::run(args),
+        Command::Overview(args) => overview::run(args, ui),
         Command::Population(args) => population::run(args, ui),
         Command::Sample(args) => population::sample(args, ui),
         Command::Reconcile(args) => reconcile::run(args, ui),

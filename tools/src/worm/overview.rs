@@ -1,5 +1,5 @@
-//! `worm overview`: what the audit files add up to, day by day and tenant by tenant, counted from their lines; what a node
-//! wrote beside them is compared.
+//! `worm overview`: what a log adds up to, day by day and tenant by tenant. Of a data directory the lines of its audit files are counted, and what
+//! a node wrote beside them is compared; of an evidence pack its entries, which lead to the signed root.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,18 +12,21 @@ use engine::log::Digest;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::evidence::Evidence;
 use super::lines::files;
+use super::when;
 use crate::audit::home::HomeArgs;
+use crate::pack::Pack;
 use crate::report::{Exit, Fault, Report, State, Table};
-use crate::ui::thousands;
+use crate::ui::{Ui, thousands};
 
 /// Most rows of the table; JSON has all of them.
 const ROWS_SHOWN: usize = 1000;
 
-/// Shows what the audit files add up to: entries, outcomes and slopes of each tenant on each day
+/// Shows what the audit files, or the entries of a pack, add up to: entries, outcomes and slopes of each tenant on each day
 ///
 /// Counts the lines again and compares what the node wrote beside closed files. Exit codes: 0 all agree, 1 usage or
-/// input/output, 2 an overview does not follow from its file, or a line is no leaf.
+/// input/output, 2 an overview does not follow from its file, a line is no leaf, or a pack is not what its checkpoint signs.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -34,18 +37,55 @@ pub struct Args {
     pub tenant: Option<String>,
 }
 
+/// Entries by day and tenant.
+type Days = BTreeMap<(String, String), Part>;
+
 /// Does it.
 ///
 /// # Errors
-/// The files cannot be read.
-pub fn run(args: &Args) -> Result<Report, Fault> {
+/// The files cannot be read; a pack is not what its checkpoint signs (exit code 2) or lacks something (3).
+pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
+    if Pack::is_one(&args.home.dir) { of_pack(args, ui) } else { of_files(args) }
+}
+
+fn of_pack(args: &Args, ui: Ui) -> Result<Report, Fault> {
+    let evidence = Evidence::open(&args.home, None, None)?;
+    let mut days: BTreeMap<String, Overview> = BTreeMap::new();
+    evidence.each(ui, &mut |_, leaf, _| {
+        let day = when(leaf.time_ms).split('T').next().unwrap_or_default().to_owned();
+        days.entry(day).or_default().add(leaf);
+        Ok(())
+    })?;
+    let mut report = Report::new("worm overview");
+    let (head, entries) = (&evidence.signed.checkpoint, evidence.plan.entries());
+    let count = thousands(entries.end - entries.start);
+    let told =
+        format!("{count} of {} entries are here, and lead to the checkpoint's root", thousands(head.size));
+    report.check("entries", State::Ok, told);
+    let mut all = Days::new();
+    for (day, view) in days {
+        take(&mut all, &day, view, args.tenant.as_ref());
+    }
+    show(&mut report, &all);
+    Ok(report)
+}
+
+fn take(days: &mut Days, day: &str, view: Overview, wanted: Option<&String>) {
+    for (tenant, part) in view.tenants {
+        if wanted.is_none_or(|wanted| *wanted == tenant) {
+            days.entry((day.to_owned(), tenant)).or_default().merge(&part);
+        }
+    }
+}
+
+fn of_files(args: &Args) -> Result<Report, Fault> {
     let dir = args.home.worm_dir.clone().unwrap_or_else(|| args.home.dir.join("worm"));
     let broken = |path: &Path, why: &dyn std::fmt::Display| {
         Fault::new("cannot read", path.display(), why, "name a data directory with its audit files")
     };
     let list = files(&dir).map_err(|error| broken(&dir, &error))?;
     let mut report = Report::new("worm overview");
-    let mut days: BTreeMap<(String, String), Part> = BTreeMap::new();
+    let mut days = Days::new();
     let mut compared = 0_u64;
     for path in &list {
         let name = path.strip_prefix(&dir).unwrap_or(path);
@@ -69,11 +109,7 @@ pub fn run(args: &Args) -> Result<Report, Fault> {
                 report.fail("overview", Exit::Tampered, why);
             }
         }
-        for (tenant, part) in view.tenants {
-            if args.tenant.as_ref().is_none_or(|wanted| *wanted == tenant) {
-                days.entry((day.join("-"), tenant)).or_default().merge(&part);
-            }
-        }
+        take(&mut days, &day.join("-"), view, args.tenant.as_ref());
     }
     if report.exit == Exit::Ok {
         report.check(
@@ -106,7 +142,7 @@ fn count(path: &Path) -> std::io::Result<Counted> {
     Ok(Ok((view, encoded)))
 }
 
-fn show(report: &mut Report, days: &BTreeMap<(String, String), Part>) {
+fn show(report: &mut Report, days: &Days) {
     let row = |((day, tenant), part): (&(String, String), &Part)| {
         let kind = |name: &str| thousands(part.kinds.get(name).copied().unwrap_or(0));
         let range = part.d_hat.map(|(low, high)| format!("{} .. {}", fixed(low), fixed(high)));
