@@ -25,6 +25,7 @@ pub mod keys;
 mod lead;
 pub mod logkeys;
 pub mod metrics;
+pub mod mtls;
 pub mod node;
 pub mod outbound;
 pub mod peers;

@@ -204,7 +204,7 @@ impl Node {
         let led = group.leads();
         let anchors = Anchors::open(&config, fold.anchored.clone())?;
         let cosigning = Cosigning::open(&config)?;
-        let regions = Regions::open(&config, &fold.terms.signer)?.map(Arc::new);
+        let regions = Regions::open(&config, &fold.terms.signer).await?.map(Arc::new);
         let node = Node {
             anchors,
             cosigning,

@@ -80,6 +80,11 @@ impl Url {
         format!("{}://{}", if self.tls { "https" } else { "http" }, self.authority())
     }
 
+    /// `host:port`, if it is one of https that names a server and nothing on it.
+    pub fn socket(&self) -> Option<String> {
+        (self.tls && self.prefix.is_empty()).then(|| format!("{}:{}", self.host, self.port))
+    }
+
     /// Whether it needs certificates of authorities.
     pub fn is_tls(&self) -> bool {
         self.tls

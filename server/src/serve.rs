@@ -1,8 +1,8 @@
 //! A node at work: the tasks around it, and the order in which it stops.
 
 use crate::http::{Api, Caps, Front, deadlines};
+use crate::mtls::certificates;
 use crate::node::{Node, StartError};
-use crate::peers::certificates;
 use crate::peers::given;
 use crate::scrub::{Scrubber, Terms};
 use crate::{anchor, confirm, disk, group_time, lead, proposer, ship};
@@ -60,11 +60,15 @@ impl Running {
             watchers.push(tokio::spawn(confirm::run(node.clone())));
             watchers.push(tokio::spawn(group_time::watch(node.clone())));
             watchers.push(tokio::spawn(confirm::receipts(node.clone())));
-            let (certificates, metrics) = (way.certificates.clone(), &node.metrics);
-            let gauges = (metrics.certificates_refused.clone(), metrics.certificate_ends.clone());
-            watchers.push(tokio::spawn(certificates::watch(certificates.clone(), gauges.0, gauges.1)));
             way.give(&node)
         });
+        let to_nodes = node.peers.as_ref().map(|way| way.certificates.clone());
+        let to_regions = node.regions.as_ref().and_then(|regions| regions.certificates().cloned());
+        let certificates: Vec<_> = to_nodes.into_iter().chain(to_regions).collect();
+        if !certificates.is_empty() {
+            let (refused, ends) = (&node.metrics.certificates_refused, &node.metrics.certificate_ends);
+            watchers.push(tokio::spawn(certificates::watch(certificates, refused.clone(), ends.clone())));
+        }
         let (drain, draining) = watch::channel(false);
         let caps = Caps { all: node.config.max_connections, per_ip: node.config.max_connections_per_ip };
         let patience = node.config.drain_timeout;

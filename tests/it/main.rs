@@ -23,6 +23,7 @@ mod clients;
 mod containers;
 mod copies;
 mod cosigners;
+mod direct;
 mod directories;
 mod disk_faults;
 mod divergence;

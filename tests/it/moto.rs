@@ -51,7 +51,7 @@ impl Drop for Moto {
     }
 }
 
-/// What a [`Gate`] does with requests.
+/// What a [`Gate`] does with requests. Conditions in the words of Google's store it puts into those of the server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Mood {
@@ -146,6 +146,10 @@ fn pass(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut server = TcpStream::connect(shared.behind)?;
     server.set_read_timeout(patience)?;
     server.write_all(&request[..end - 2])?;
+    // How Google's store says what the S3 protocol says in this way.
+    if head.contains("\r\nx-goog-if-generation-match: 0\r\n") {
+        server.write_all(b"If-None-Match: *\r\n")?;
+    }
     server.write_all(b"Connection: close\r\n\r\n")?;
     server.write_all(&request[end..])?;
     let mut answer = Vec::new();

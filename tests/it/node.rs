@@ -219,7 +219,7 @@ impl Node {
 
 /// The first loopback address with a port that stands in a log.
 fn address_in(log: &str) -> Option<SocketAddr> {
-    log.match_indices("127.0.0.1:").find_map(|(at, prefix)| {
+    log.match_indices("\"address\":\"127.0.0.1:").find_map(|(at, prefix)| {
         let digits: String = log[at + prefix.len()..].chars().take_while(char::is_ascii_digit).collect();
         let port: u16 = digits.parse().ok()?;
         (port != 0).then(|| SocketAddr::from(([127, 0, 0, 1], port)))

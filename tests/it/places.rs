@@ -25,6 +25,55 @@ fn stores(home: &Path, name: &str, url: &str) -> String {
     file.to_str().expect("a text path").to_owned()
 }
 
+/// The same in the words of Google's store, with a service account's key as it is given out.
+fn google(home: &Path, url: &str) -> String {
+    let openssl = ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
+    let made = std::process::Command::new("openssl").args(openssl).output().expect("openssl");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let key = serde_json::json!({
+        "type": "service_account", "private_key_id": "1", "client_email": "flk@project.example",
+        "private_key": String::from_utf8(made.stdout).expect("PEM"),
+    });
+    let (key_file, file) = (home.join("google.json"), home.join("google.toml"));
+    std::fs::write(&key_file, key.to_string()).expect("a file");
+    let head = format!("[[store]]\nkind = \"gcs\"\nbucket = \"ship\"\nurl = \"{url}\"\n");
+    std::fs::write(&file, format!("{head}key_file = \"{}\"\n", key_file.display())).expect("a file");
+    file.to_str().expect("a text path").to_owned()
+}
+
+#[test]
+fn a_bucket_that_is_asked_in_the_words_of_google_is_a_place_too() {
+    let moto = Moto::start();
+    moto.say("make", "ship", &["plain"]);
+    let gate = Gate::before(&moto);
+    let directory = tempfile::tempdir().expect("a directory");
+    let stores = google(directory.path(), &gate.url);
+    let more = [("FLK_REGIONS_STORES_FILE", stores.as_str())];
+    let world = World::at(directory, "gs://ship/logs", [&more, &more]);
+    let nodes = world.ready();
+    submit(&nodes[0], 0..30);
+    submit(&nodes[1], 30..60);
+    converged(&nodes);
+    gate.set(Mood::Denied);
+    submit(&nodes[0], 100..120);
+    wait("that it is denied is told", || regions(&nodes[0])["shipping_waits"].is_string().then_some(()));
+    gate.set(Mood::Open);
+    let merged = converged(&nodes);
+    // What lies there is not put again by whoever begins anew.
+    let [a, b] = nodes;
+    a.kill();
+    let nodes = [world.starts[0].ready(), b];
+    assert_eq!(converged(&nodes), merged);
+    assert_eq!(metric(&nodes[0], "wal_ship_errors_total"), 0.0);
+    nodes.into_iter().for_each(Node::stop);
+    sound(&world, &merged);
+    // A key that cannot be read is told by its file, and by nothing that stands in it.
+    let bad = world.directory.path().join("google.json");
+    std::fs::write(&bad, "{\"private_key\": \"hush\"}").expect("a file");
+    let (status, log) = world.starts[0].clone().refused();
+    assert!(!status.success() && log.contains("google.json") && !log.contains("hush"), "{log}");
+}
+
 #[test]
 fn a_bucket_is_a_place_and_one_that_lies_is_told_and_skips_nothing() {
     let moto = Moto::start();

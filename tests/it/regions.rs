@@ -37,6 +37,16 @@ impl World {
 
     /// The same with another place and more settings for each.
     pub fn at(directory: tempfile::TempDir, place: &str, more: [&[(&str, &str)]; 2]) -> World {
+        World::between(directory, place, [place, place], more)
+    }
+
+    /// Both ship to a place of this name, and each finds the other's shipments where `found` says.
+    pub fn between(
+        directory: tempfile::TempDir,
+        place: &str,
+        found: [&str; 2],
+        more: [&[(&str, &str)]; 2],
+    ) -> World {
         let start = |region: &str, more: &[(&str, &str)]| {
             let start = Start::on(&directory.path().join(region))
                 .with("FLK_REGION", region)
@@ -51,7 +61,7 @@ impl World {
         }
         let peered = |at: usize, other: &str| {
             let vkeys = text(directory.path().join(other).join("keys/region.vkey"));
-            starts[at].clone().with("FLK_REGIONS_PEERS", &format!("{other} {place} {vkeys}"))
+            starts[at].clone().with("FLK_REGIONS_PEERS", &format!("{other} {} {vkeys}", found[at]))
         };
         let starts = [peered(0, "b"), peered(1, "a")];
         World { directory, starts }
@@ -182,6 +192,7 @@ fn both_take_writes_and_one_truth_is_left() {
     assert_eq!(metric(a, "wal_replication_lag_seconds{source_region=\"a\",target_region=\"b\"}"), 0.0);
     assert_eq!(metric(a, "wal_ship_errors_total"), 0.0);
     assert_eq!(metric(b, "dedup_divergence{region_a=\"a\",region_b=\"b\"}"), 0.0);
+    insist_witnessed(&world, a, &submission(10).id);
     let token = world.directory.path().join("token");
     std::fs::write(&token, TOKEN).expect("written");
     let said = tools::flk(&[
@@ -204,6 +215,25 @@ fn both_take_writes_and_one_truth_is_left() {
     let nodes = world.ready();
     assert_eq!(converged(&nodes), merged);
     nodes.into_iter().for_each(Node::stop);
+}
+
+/// The receipt that `a` gives is cosigned by `b`, whom nobody had to ask: for an auditor it is a witness like any other.
+fn insist_witnessed(world: &World, a: &Node, id: &str) {
+    let home = world.directory.path();
+    let lines =
+        |region: &str| std::fs::read_to_string(world.data(region).join("keys/region.vkey")).expect("keys");
+    let (ours, theirs) = (lines("a"), lines("b"));
+    let (log, mirror) = (ours.lines().next().expect("a key"), theirs.lines().last().expect("a key"));
+    let policy = home.join("policy");
+    std::fs::write(&policy, format!("log {log}\nwitness b {mirror}\nquorum b\n")).expect("written");
+    let proof = home.join("one.tlog-proof");
+    wait("the receipt is cosigned", || {
+        std::fs::write(&proof, a.get(&format!("/v1/receipts/{id}")).body).expect("written");
+        let [proof, policy] = [&proof, &policy].map(|path| path.to_str().expect("a text path"));
+        let said = tools::worm(&["check", proof, "--vkey", log, "--policy", policy]);
+        assert!(matches!(said.code, Some(0 | 4)), "{}", said.all());
+        (said.code == Some(0)).then_some(())
+    });
 }
 
 #[test]
@@ -461,11 +491,23 @@ fn bad_settings_are_refused_by_name() {
         (format!("b {place} {}", log_only.display()), "holds no mirror's key"),
         (format!("b/ {place} {vkey}"), "must be 1 to 64"),
         (format!("b s3://ship/x {vkey}"), "no [[store]] of regions.stores_file has the bucket 'ship'"),
-        (format!("b gs://ship {vkey}"), "not gs://"),
+        (format!("b gs://ship {vkey}"), "of kind gcs"),
+        (format!("b az://ship {vkey}"), "not az://"),
+        (format!("b https://h:1 {vkey}"), "needs regions.ca_file"),
+        (format!("b {place} {place} {vkey}"), "is not: name place vkey_file"),
     ];
     for (peers, told) in cases {
         let (status, log) = world.starts[0].clone().with("FLK_REGIONS_PEERS", &peers).refused();
         assert!(!status.success() && log.contains(told), "{peers}: {log}");
+    }
+    for (name, value, told) in [
+        ("FLK_REGIONS_PLACE", "direct", "needs regions.listen"),
+        ("FLK_REGIONS_LISTEN", "127.0.0.1:0", "needs regions.place direct"),
+        ("FLK_REGIONS_CA_FILE", "/nowhere", "are set together"),
+        ("FLK_REGIONS_BYTES_PER_S", "1000", "at least 65536"),
+    ] {
+        let (status, log) = world.starts[0].clone().with(name, value).refused();
+        assert!(!status.success() && log.contains(told), "{name}: {log}");
     }
     let (_, log) = world.starts[0].clone().with("FLK_REGIONS_PLACE", "/nowhere/at/all").refused();
     assert!(log.contains("regions.place /nowhere/at/all"), "{log}");

@@ -32,7 +32,7 @@ const COMPLIANCE: &str = "COMPLIANCE";
 /// Largest answer, bytes: what was put is read back whole.
 const ANSWER_MAX: usize = 1 << 30;
 /// How long one request may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a bucket is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,9 @@ impl Bucket {
     }
 }
 
-fn plain(text: &str, odd: &[u8]) -> bool {
+/// Whether a text is of letters, digits and these, and not long.
+#[must_use]
+pub fn plain(text: &str, odd: &[u8]) -> bool {
     text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || odd.contains(&byte))
 }
 
@@ -166,20 +168,28 @@ impl Sender {
         AwsAuthorizer::new(&self.key, "s3", &self.region)
             .try_authorize(&mut request, Some(&digest))
             .map_err(wrong)?;
-        let (mut head, body) = request.into_parts();
-        let body = body.collect().await?.to_bytes();
-        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        head.uri = path.parse::<Uri>().map_err(wrong)?;
-        let request = Request::from_parts(head, Full::new(body));
-        let answer = self.out.send(&self.url, request, ANSWER_MAX, PATIENCE).await;
-        let answer =
-            answer.map_err(|why| HttpError::new(HttpErrorKind::Request, std::io::Error::other(why)))?;
-        let (mut head, body): (_, Bytes) = answer.into_parts();
-        if let Some(kept) = kept(&head.headers) {
-            head.extensions.insert(kept);
+        let mut answer = pass(&self.out, &self.url, request).await?;
+        if let Some(kept) = kept(answer.headers()) {
+            answer.extensions_mut().insert(kept);
         }
-        Ok(HttpResponse::from_parts(head, body.into()))
+        Ok(answer)
     }
+}
+
+/// Sends a request of `object_store` to this address, whatever it names itself.
+///
+/// # Errors
+/// Why no answer came.
+pub async fn pass(out: &Outbound, url: &Url, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    let (mut head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    head.uri = path.parse::<Uri>().map_err(wrong)?;
+    let request = Request::from_parts(head, Full::new(body));
+    let answer = out.send(url, request, ANSWER_MAX, PATIENCE).await;
+    let answer = answer.map_err(|why| HttpError::new(HttpErrorKind::Request, std::io::Error::other(why)))?;
+    let (head, body): (_, Bytes) = answer.into_parts();
+    Ok(HttpResponse::from_parts(head, body.into()))
 }
 
 fn wrong(error: impl std::error::Error + Send + Sync + 'static) -> HttpError {

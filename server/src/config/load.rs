@@ -109,6 +109,28 @@ pub fn load_from(
         let both = "regions.peers needs regions.place: what is held of them is said there";
         return Err(ConfigError::Together(both.into()));
     }
+    let files = [&config.regions_ca, &config.regions_cert, &config.regions_key];
+    let (some, all) = (files.iter().any(|file| file.is_some()), files.iter().all(|file| file.is_some()));
+    let direct = config.regions_place.as_deref() == Some(crate::ship::DIRECT);
+    let together = |why: &str| Err(ConfigError::Together(why.into()));
+    match () {
+        () if some && !all => {
+            return together(
+                "regions.ca_file, regions.cert_file and regions.key_file are set together (flk cluster certs)",
+            );
+        }
+        () if direct && (config.regions_listen.is_none() || !all) => {
+            return together(
+                "regions.place direct needs regions.listen, regions.ca_file, regions.cert_file and regions.key_file",
+            );
+        }
+        () if config.regions_listen.is_some() && !direct => {
+            return together(
+                "regions.listen needs regions.place direct: otherwise other regions read the place",
+            );
+        }
+        () => {}
+    }
     reconcile(&mut config, tables, &mut warnings)?;
     for name in &config.regions_withhold {
         if !config.tenants.iter().any(|tenant| tenant.id == *name) {
@@ -301,6 +323,11 @@ fn blank() -> Config {
         regions_stores: None,
         regions_peers: Vec::new(),
         regions_withhold: Vec::new(),
+        regions_listen: None,
+        regions_ca: None,
+        regions_cert: None,
+        regions_key: None,
+        regions_bytes_per_s: 0,
         reconcile_above: 950,
         metrics_user: None,
         metrics_pass: None,

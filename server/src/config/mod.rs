@@ -181,6 +181,11 @@ pub struct Config {
     pub regions_stores: Option<PathBuf>,
     pub regions_peers: Vec<PeerRegion>,
     pub regions_withhold: Vec<String>,
+    pub regions_listen: Option<String>,
+    pub regions_ca: Option<PathBuf>,
+    pub regions_cert: Option<PathBuf>,
+    pub regions_key: Option<PathBuf>,
+    pub regions_bytes_per_s: u64,
     /// Proposals with a score above this, in thousandths, are approved by themselves.
     pub reconcile_above: u16,
     pub metrics_user: Option<String>,

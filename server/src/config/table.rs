@@ -100,9 +100,14 @@ pub static SETTINGS: &[Setting] = settings! {
     "anchor.targets_file" ["FLK_ANCHOR_TARGETS_FILE"] = "", "path", "time-stamp authorities, calendars and places for copies of checkpoints, TOML (docs/AUDIT.md)", |c, v| c.anchor_targets = path(v);
     "anchor.ca_file" ["FLK_ANCHOR_CA_FILE"] = "/etc/ssl/certs/ca-certificates.crt", "path", "authorities that witnesses and others with https addresses are held to, PEM; read only if there is one", |c, v| c.anchor_ca = PathBuf::from(v);
     "anchor.tries" ["FLK_ANCHOR_TRIES"] = "8", "tries", "failed tries in a row before a target's task counts as given up (flk audit dlq); newer checkpoints are tried all the same", |c, v| c.anchor_tries = within(v, 1, 1000)?;
-    "regions.place" ["FLK_REGIONS_PLACE"] = "", "path", "directory, or s3://bucket/prefix, that other regions can read, where this one's log is shipped to; not set means that nothing is shipped", |c, v| c.regions_place = text(v);
-    "regions.stores_file" ["FLK_REGIONS_STORES_FILE"] = "", "path", "where the buckets of s3:// places are and the keys to them, TOML (docs/REGIONS.md)", |c, v| c.regions_stores = path(v);
-    "regions.peers" ["FLK_REGIONS_PEERS"] = "", "list of 'name place vkey_file', comma separated", "other regions whose logs are taken in: where their shipments lie, and a copy of their keys/region.vkey", |c, v| c.regions_peers = regions(v)?;
+    "regions.place" ["FLK_REGIONS_PLACE"] = "", "path", "directory, or s3://bucket/prefix or gs://bucket/prefix, that other regions can read, where this one's log is shipped to; direct lets them ask this region's nodes; not set means that nothing is shipped", |c, v| c.regions_place = text(v);
+    "regions.stores_file" ["FLK_REGIONS_STORES_FILE"] = "", "path", "where the buckets of s3:// and gs:// places are and the keys to them, TOML (docs/REGIONS.md)", |c, v| c.regions_stores = path(v);
+    "regions.peers" ["FLK_REGIONS_PEERS"] = "", "list of 'name place vkey_file', comma separated", "other regions whose logs are taken in: where their shipments lie (for one that is asked, https://host:port of each of its nodes), and a copy of their keys/region.vkey", |c, v| c.regions_peers = regions(v)?;
+    "regions.listen" ["FLK_REGIONS_LISTEN"] = "", "host:port", "where other regions ask this node, if regions.place is direct", |c, v| c.regions_listen = text(v);
+    "regions.ca_file" ["FLK_REGIONS_CA_FILE"] = "", "path", "certificate of the authority that signs the regions' certificates, PEM", |c, v| c.regions_ca = path(v);
+    "regions.cert_file" ["FLK_REGIONS_CERT_FILE"] = "", "path", "this region's certificate, for the name region-NAME.flk, PEM", |c, v| c.regions_cert = path(v);
+    "regions.key_file" ["FLK_REGIONS_KEY_FILE"] = "", "path", "the key of that certificate, PEM", |c, v| c.regions_key = path(v);
+    "regions.bytes_per_s" ["FLK_REGIONS_BYTES_PER_S"] = "0", "bytes/s", "packed ranges leave no faster than this, so that shipping leaves room on the line; 0 means no limit", |c, v| c.regions_bytes_per_s = match within(v, 0, 1 << 40)? { 1..65_536 => return Err("0, or at least 65536".into()), most => most };
     "regions.withhold" ["FLK_REGIONS_WITHHOLD"] = "", "list of tenants, comma separated", "what these tenants send from the next start on stays in this region; others hold what they need to prove the tree and the order (docs/REGIONS.md). It is logged, and has no end", |c, v| c.regions_withhold = v.split(',').map(str::trim).filter(|v| !v.is_empty()).map(name).collect::<Result<_, _>>()?;
     "regions.reconcile_above" ["FLK_REGIONS_RECONCILE_ABOVE"] = "0.95", "0 to 1", "where regions differ, proposals with a score above this are approved by themselves (flk reconcile); by default only fetching again is; 1 leaves everything to people", |c, v| c.reconcile_above = (within::<f64>(v, 0.0, 1.0)? * 1000.0).round() as u16;
     "metrics.user" ["FLK_METRICS_USER", "METRICS_USER"] = "", "text", "basic auth on /metrics when not empty", |c, v| c.metrics_user = Some(v.to_owned()).filter(|v| !v.is_empty());
@@ -169,11 +174,13 @@ fn seeds(v: &str) -> Result<Vec<(u64, String)>, String> {
 fn regions(v: &str) -> Result<Vec<PeerRegion>, String> {
     let one = |part: &str| {
         let words: Vec<&str> = part.split_whitespace().collect();
-        let [region, place, vkeys] = words.as_slice() else {
-            return Err(format!("'{}' is not: name place vkey_file", part.trim()));
-        };
+        let wrong = || format!("'{}' is not: name place vkey_file", part.trim());
+        let [region, places @ .., vkeys] = words.as_slice() else { return Err(wrong()) };
+        if places.is_empty() || places.len() > 1 && !places.iter().all(|one| one.starts_with("https://")) {
+            return Err(wrong());
+        }
         let region = name(region).map_err(|why| format!("region {region}: {why}"))?;
-        Ok(PeerRegion { region, place: (*place).to_owned(), vkeys: PathBuf::from(vkeys) })
+        Ok(PeerRegion { region, place: places.join(" "), vkeys: PathBuf::from(vkeys) })
     };
     let all: Vec<PeerRegion> =
         v.split(',').filter(|part| !part.trim().is_empty()).map(one).collect::<Result<_, String>>()?;

@@ -3,59 +3,25 @@
 //! It listens before the node is open: a log that is being repaired at a start may need what another node has whose own log
 //! is being repaired. Until then Raft's messages go to [`InRepair`], and everything else is told what the node waits for.
 
-use super::certificates::Certificates;
 use super::forward::{self, Ask, Told};
 use super::hello::{HELLO_MAX, Hello, Stranger};
-use super::wire::WINDOW;
-use super::{CHECKUP, DIGEST, FILES, FORWARD, GREET, PeerError, RAFT, files, tls};
+use super::{CHECKUP, DIGEST, FILES, FORWARD, GREET, RAFT, files};
 use crate::http::Stage;
 use crate::metrics::Metrics;
+use crate::mtls::certificates::Certificates;
+use crate::mtls::{self, Caller, GREETING_PATIENCE, Listening, tls};
 use crate::node::Node;
 use crate::{checkup, confirm};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use raft::{InRepair, MESSAGE_MAX};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
-
-/// Connections of peers at a time: every member has one or two.
-const CONNECTIONS_MAX: usize = 256;
-/// Requests on one connection at a time.
-const STREAMS_MAX: u32 = 1024;
-/// From a connection to its greeting.
-const GREETING_PATIENCE: Duration = Duration::from_secs(5);
-/// A connection that does not answer a ping for this long is gone.
-const PING_EVERY: Duration = Duration::from_secs(5);
-
-/// A socket that peers may connect to.
-pub struct Listening {
-    socket: TcpListener,
-    /// Where it is bound.
-    pub address: SocketAddr,
-}
-
-impl Listening {
-    /// Binds the address, before anything else is begun.
-    ///
-    /// # Errors
-    /// [`PeerError::Listen`].
-    pub async fn bind(address: &str) -> Result<Listening, PeerError> {
-        let wrong = |source| PeerError::Listen { address: address.to_owned(), source };
-        let socket = TcpListener::bind(address).await.map_err(wrong)?;
-        let address = socket.local_addr().map_err(wrong)?;
-        Ok(Listening { socket, address })
-    }
-}
 
 /// Whom connections meet: a node, or what there is of it before it is open.
 pub(crate) struct Host {
@@ -86,47 +52,18 @@ impl Host {
 
 /// Serves peers until its task is dropped.
 pub(super) async fn listen(listening: Listening, certificates: Arc<Certificates>, host: Arc<Host>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        while connections.try_join_next().is_some() {}
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        match listening.socket.accept().await {
-            Ok((stream, from)) => {
-                let (acceptor, host) = (TlsAcceptor::from(certificates.now().server.clone()), host.clone());
-                connections.spawn(async move {
-                    connection(stream, from, acceptor, host).await;
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accepting a peer failed");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    }
+    let told = host.clone();
+    let refused = move |from, label: &str, why: String| refuse(&told, from, label, &why);
+    listening.serve(certificates, refused, move |caller| connection(caller, host.clone())).await;
 }
 
-async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, host: Arc<Host>) {
-    let refused = |label: &str, why: &dyn std::fmt::Display| {
-        host.metrics.peers_refused.with_label_values(&[label]).inc();
-        tracing::warn!(%from, why = %why, "a connection to the peers' port was refused");
-    };
-    if let Err(error) = stream.set_nodelay(true) {
-        return refused("tcp", &error);
-    }
-    let stream = match tokio::time::timeout(GREETING_PATIENCE, acceptor.accept(stream)).await {
-        Err(_) => return refused("tls", &"no TLS within five seconds"),
-        Ok(Err(error)) => return refused("tls", &error),
-        Ok(Ok(stream)) => stream,
-    };
-    let certificate = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .map(|c| c.clone().into_owned());
-    let Some(certificate) = certificate else { return refused("tls", &"no certificate") };
+fn refuse(host: &Host, from: SocketAddr, label: &str, why: &str) {
+    host.metrics.peers_refused.with_label_values(&[label]).inc();
+    tracing::warn!(%from, why, "a connection to the peers' port was refused");
+}
+
+async fn connection(caller: Caller, host: Arc<Host>) {
+    let Caller { from, certificate, stream } = caller;
     let speaker: Arc<OnceLock<Hello>> = Arc::default();
     let greeted = speaker.clone();
     let service = service_fn(|request: Request<Incoming>| {
@@ -146,16 +83,7 @@ async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, 
             Ok::<_, Infallible>(response)
         }
     });
-    let http = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_frame_size(1 << 20)
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(16 << 10)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_EVERY)
-        .serve_connection(TokioIo::new(stream), service);
+    let http = mtls::server().serve_connection(TokioIo::new(stream), service);
     let mut http = std::pin::pin!(http);
     tokio::select! {
         // However it ended, it has ended.
@@ -163,7 +91,7 @@ async fn connection(stream: TcpStream, from: SocketAddr, acceptor: TlsAcceptor, 
         () = tokio::time::sleep(GREETING_PATIENCE) => {}
     }
     if greeted.get().is_none() {
-        return refused("silent", &"no greeting within five seconds");
+        return refuse(&host, from, "silent", "no greeting within five seconds");
     }
     let _ = http.await;
 }
@@ -188,7 +116,7 @@ async fn answer(
     let path = request.uri().path().to_owned();
     if path == GREET {
         let hello = Hello::decode(&read(request, HELLO_MAX).await?)?;
-        if !tls::is_for(certificate, hello.node) {
+        if !tls::is_for(certificate, &tls::node(hello.node)) {
             return Err(Stranger::Certificate(hello.node).into());
         }
         host.hello.check(&hello)?;

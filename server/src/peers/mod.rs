@@ -9,23 +9,21 @@
 //! not lead, and changes of the membership. A node whose log is not open yet is greeted too, and gives others that repair theirs what
 //! is good of its own. L1: messages, streams, connections and times all have bounds.
 
-pub mod certificates;
 pub mod files;
 pub mod forward;
 pub(crate) mod given;
 pub mod hello;
 pub mod join;
 mod listener;
-pub mod tls;
 mod wire;
 
 pub use hello::Hello;
 pub(crate) use listener::Host;
-pub use listener::Listening;
 pub use wire::Wire;
 
+use crate::mtls::certificates::{Certificates, Files};
+use crate::mtls::{Listening, MtlsError, tls};
 use crate::node::Node;
-use certificates::{Certificates, Files};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinSet;
 
@@ -80,7 +78,7 @@ impl Peers {
             ca: ca.clone(),
             certificate: certificate.clone(),
             key: key.clone(),
-            node: config.node_id,
+            name: tls::node(config.node_id),
         };
         let certificates = Arc::new(Certificates::open(files)?);
         let listening = Listening::bind(listen).await?;
@@ -121,14 +119,8 @@ impl Peers {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum PeerError {
-    #[error("certificates: {path}: {why}")]
-    Certificate { path: std::path::PathBuf, why: String },
-    #[error("certificates: {0}")]
-    Tls(#[from] rustls::Error),
-    #[error("certificates: the certificate authority in {path} cannot be used: {why}")]
-    Authority { path: std::path::PathBuf, why: String },
-    #[error("listening to peers on {address}: {source}")]
-    Listen { address: String, source: std::io::Error },
+    #[error(transparent)]
+    Mtls(#[from] MtlsError),
     #[error("joining the group: no member answered within {seconds} s; the last said: {last}")]
     Join { seconds: u64, last: String },
 }

@@ -1,31 +1,19 @@
 //! The connecting side: one connection to each peer, opened when it is needed and kept.
 
-use super::certificates::Certificates;
 use super::hello::{HELLO_MAX, Hello, Stranger};
-use super::{GREET, RAFT, tls};
+use super::{GREET, RAFT};
+use crate::mtls::certificates::Certificates;
+use crate::mtls::{self, Sender, Unsent, text, tls};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http2;
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{Method, StatusCode};
 use raft::{MESSAGE_MAX, Peer, Transport, Unreached};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 /// Connections kept; more peers than a membership may name.
 const KEPT_MAX: usize = 128;
-/// Largest reason in a refusal that is read, bytes.
-const REASON_MAX: usize = 4096;
-/// A peer that does not answer a ping for this long is gone.
-const PING_EVERY: Duration = Duration::from_secs(2);
-/// Flow-control window of a stream and of a connection, bytes: a whole message is on its way at once.
-pub(super) const WINDOW: u32 = 16 << 20;
-
-type Sender = http2::SendRequest<Full<Bytes>>;
 type Kept = Arc<tokio::sync::Mutex<Option<(Sender, Hello)>>>;
 
 /// The way to the peers. Cheap to clone.
@@ -149,29 +137,16 @@ fn is_wanted(hello: &Hello, peer: &Peer) -> bool {
     hello.node == peer.node && (peer.incarnation == 0 || hello.incarnation == peer.incarnation)
 }
 
-fn text(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.chars().filter(|c| !c.is_control()).take(300).collect()
-}
-
 async fn send(
     sender: &mut Sender,
     path: &'static str,
     body: Bytes,
     answer_max: usize,
 ) -> Result<(StatusCode, Bytes), Unreached> {
-    sender.ready().await.map_err(|error| Unreached::NoWay(error.to_string()))?;
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(format!("https://peer{path}"))
-        .body(Full::new(body))
-        .map_err(|error| Unreached::NoWay(error.to_string()))?;
-    let broken = |error: &dyn std::fmt::Display| Unreached::NoAnswer(error.to_string());
-    let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-    let status = response.status();
-    let max = if status == StatusCode::OK { answer_max } else { REASON_MAX };
-    let body = Limited::new(response.into_body(), max).collect().await.map_err(|error| broken(&error))?;
-    Ok((status, body.to_bytes()))
+    mtls::send(sender, Method::POST, path, body, answer_max).await.map_err(|error| match error {
+        Unsent::Never(why) => Unreached::NoWay(why),
+        Unsent::Maybe(why) => Unreached::NoAnswer(why),
+    })
 }
 
 /// A connection to `peer` on which both have greeted and are content with each other.
@@ -179,26 +154,9 @@ async fn connect(certificates: &Certificates, me: &Hello, peer: &Peer) -> Result
     let no_way = |what: &str, error: &dyn std::fmt::Display| {
         Unreached::NoWay(format!("node {} at {}: {what}{error}", peer.node, peer.address))
     };
-    let stream = TcpStream::connect(&peer.address).await.map_err(|error| no_way("", &error))?;
-    stream.set_nodelay(true).map_err(|error| no_way("", &error))?;
-    let stream = TlsConnector::from(certificates.now().client.clone())
-        .connect(tls::server_name(peer.node), stream)
-        .await
-        .map_err(|error| no_way("TLS: ", &error))?;
-    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
-        .max_frame_size(1 << 20)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_EVERY)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| no_way("HTTP/2: ", &error))?;
-    tokio::spawn(async move {
-        // How it ended, the requests on it have learnt.
-        let _ = connection.await;
-    });
+    let name = tls::node(peer.node);
+    let connected = mtls::connect(certificates, name, &peer.address).await;
+    let mut sender = connected.map_err(|why| no_way("", &why))?;
     let greeted = send(&mut sender, GREET, me.encode().into(), HELLO_MAX).await;
     let (status, bytes) = greeted.map_err(|error| no_way("greeting: ", &error))?;
     if status != StatusCode::OK {

@@ -5,13 +5,14 @@
 
 use super::bill::Bill;
 use super::chunk::{self, ITEMS_MAX, TARGET};
-use super::plan::{self, Known};
+use super::plan;
 use super::ports::Home;
 use super::withhold::Stays;
 use bytes::Bytes;
 use engine::checkpoint::Signed;
 use engine::event::{Event, Item, Record};
 use engine::log::{Digest, Lsn};
+use segments::shipment::known::{Known, says_something};
 use sha2::{Digest as _, Sha256};
 
 /// A range, and what is said of it.
@@ -95,7 +96,7 @@ impl Cut {
         let upto = self.upto();
         let (items, to, full) = self.gather(home, upto).await?;
         let says = items.iter().any(|item| match item {
-            Item::Event { event, .. } => plan::says_something(event),
+            Item::Event { event, .. } => says_something(event),
             Item::Withheld(_) => true,
             Item::Seen { .. } | Item::End => false,
         });

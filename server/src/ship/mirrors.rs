@@ -2,7 +2,7 @@
 //! the proven recovery point is on every node, and an auditor finds it.
 
 use super::ports::{Home, Place};
-use super::{Peer, Regions, TICK};
+use super::{Peer, Regions, TICK, Told};
 use bytes::Bytes;
 use engine::checkpoint::Signed;
 use engine::event::{AnchorKind, Anchored, Event};
@@ -43,7 +43,7 @@ impl Waiting {
 pub async fn run<H: Home, P: Place>(home: Arc<H>, regions: Arc<Regions<P>>, nth: usize) {
     let (home, regions) = (&*home, &*regions);
     let peer = &regions.peers[nth];
-    let (mut last, mut waiting) = (Bytes::new(), Waiting::default());
+    let (mut last, mut waiting, mut told) = (Bytes::new(), Waiting::default(), Told::default());
     loop {
         home.sleep(TICK).await;
         let now_ms = home.wall_ms();
@@ -54,7 +54,13 @@ pub async fn run<H: Home, P: Place>(home: Arc<H>, regions: Arc<Regions<P>>, nth:
             continue;
         }
         if let Err(why) = look(home, peer, &regions.own, &mut last).await {
-            tracing::warn!(why, region = peer.region, "what another region holds of this log is not known");
+            if told.anew(home, &why) {
+                tracing::warn!(
+                    why,
+                    region = peer.region,
+                    "what another region holds of this log is not known"
+                );
+            }
             home.sleep(PAUSE).await;
         }
     }

@@ -8,6 +8,7 @@
 //! PLACE/THEM/mirrors/US -> Anchored in our log         (mirrors)
 //! where we stand -> PLACE/US/standing; PLACE/THEM/standing -> is it the same here?      (standing)
 //! ```
+//! PLACE is a directory or a bucket (remote), or there is none, and each region asks the other's nodes (direct).
 //! Only the node that leads its group does any of it, beside everything that anybody waits for: a place that hangs delays
 //! nothing but itself. How far the log is shipped is what the place says, and how far another log came is what our ledger
 //! says; so a restart or a change of leader goes on where the last one was.
@@ -16,6 +17,8 @@
 //!   what it must be holds up everything behind it, and is told.
 
 mod cut;
+pub mod direct;
+mod google;
 mod mirrors;
 mod place;
 pub mod plan;
@@ -27,18 +30,19 @@ mod routing;
 mod shipper;
 mod show;
 pub mod standing;
+mod way;
 pub mod withhold;
 
 use crate::config::Config;
 use crate::keys::{self, KeyError};
 use crate::node::Node;
 use bill::Bill;
+use direct::{Door, Shelf, There};
 use engine::checkpoint::{Cosigner, LogKeys, NoteError, Signer, Verifier, Witness};
 use engine::ledger::{Ledger, Table};
 use engine::log::Lsn;
 use place::Stores;
 use ports::{Home, Place};
-use remote::Remote;
 pub use routing::routing;
 use segments::shipment::keys::{KEYS_MAX, RegionKeys};
 pub use segments::shipment::{bill, chunk};
@@ -49,9 +53,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use way::Way;
 
+/// What `regions.place` says when other regions ask our nodes.
+pub const DIRECT: &str = "direct";
 /// How often places and the log are looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(200);
+/// How often the same trouble is told.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// First and longest pause after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -67,6 +76,8 @@ pub enum RegionError {
     Stores { path: PathBuf, why: String },
     #[error("regions.peers: region {region}: {why}")]
     Peer { region: String, why: String },
+    #[error("regions.listen: {0}")]
+    Certificate(String),
     #[error("the mirror's name: {0}")]
     Name(NoteError),
     #[error("{path}: {source}")]
@@ -74,7 +85,7 @@ pub enum RegionError {
 }
 
 /// Another region.
-pub struct Peer<P = Remote> {
+pub struct Peer<P = Way> {
     region: String,
     remote: P,
     /// Its log's key.
@@ -145,13 +156,18 @@ struct Inner {
 }
 
 /// Everything about other regions that a node has.
-pub struct Regions<P = Remote> {
+pub struct Regions<P = Way> {
     own: String,
     remote: P,
     peers: Vec<Peer<P>>,
     cosigner: Cosigner,
     /// Proposals with a score above this go by themselves, in thousandths.
     reconcile_above: u16,
+    /// Bytes of ranges that leave in a second; 0 for as many as there are.
+    bytes_per_s: u64,
+    /// Where other regions ask, and what they get.
+    door: Option<Door>,
+    shelf: Option<Arc<Shelf>>,
     inner: Mutex<Inner>,
 }
 
@@ -160,12 +176,16 @@ impl Regions {
     ///
     /// # Errors
     /// [`RegionError`], naming the setting.
-    pub fn open(config: &Config, founding: &Signer) -> Result<Option<Regions>, RegionError> {
+    pub async fn open(config: &Config, founding: &Signer) -> Result<Option<Regions>, RegionError> {
         let Some(place) = &config.regions_place else { return Ok(None) };
-        let stores = Stores::load(config)?;
-        let remote = stores
-            .open(place, &config.region)
-            .map_err(|why| RegionError::Place { path: place.clone(), why })?;
+        let (stores, door) = (Stores::load(config)?, Door::open(config).await?);
+        let store = |place: &str, region: &str| stores.open(place, region).map(Way::Store);
+        let shelf = (place == DIRECT).then(|| Arc::new(Shelf::new(config.regions_peers.len())));
+        let own = match &shelf {
+            Some(shelf) => Ok(Way::Here(shelf.clone())),
+            None => store(place, &config.region),
+        };
+        let own = own.map_err(|why| RegionError::Place { path: place.clone(), why })?;
         let mut peers: Vec<Peer> = Vec::new();
         for peer in &config.regions_peers {
             let wrong = |why: String| RegionError::Peer { region: peer.region.clone(), why };
@@ -176,7 +196,12 @@ impl Regions {
                 return Err(wrong("it stands twice".into()));
             }
             let RegionKeys { log: key, mirror } = keys_of(&peer.vkeys, &peer.region).map_err(wrong)?;
-            let remote = stores.open(&peer.place, &peer.region);
+            let remote = match &door {
+                Some(door) if peer.place.starts_with("https://") => {
+                    There::open(&peer.place, &peer.region, door.certificates.clone()).map(Way::There)
+                }
+                _ => store(&peer.place, &peer.region),
+            };
             let remote = remote.map_err(|why| wrong(format!("{}: {why}", peer.place)))?;
             peers.push(Peer::new(&peer.region, remote, key, mirror));
         }
@@ -190,7 +215,8 @@ impl Regions {
         let name = format!("{}/mirror/{}", config.origin_host, config.region);
         let cosigner = Cosigner::new(&name, &seed).map_err(RegionError::Name)?;
         publish(config, founding, &cosigner)?;
-        Ok(Some(Regions::new(&config.region, remote, peers, cosigner, config.reconcile_above)))
+        let regions = Regions::new(&config.region, own, peers, cosigner, config.reconcile_above);
+        Ok(Some(Regions { bytes_per_s: config.regions_bytes_per_s, door, shelf, ..regions }))
     }
 }
 
@@ -205,12 +231,40 @@ impl<P> Regions<P> {
     ) -> Regions<P> {
         let inner = Inner { peers: vec![Imports::default(); peers.len()], ..Inner::default() };
         let inner = Mutex::new(inner);
-        Regions { own: own.to_owned(), remote, peers, cosigner, reconcile_above, inner }
+        Regions {
+            own: own.to_owned(),
+            remote,
+            peers,
+            cosigner,
+            reconcile_above,
+            bytes_per_s: 0,
+            door: None,
+            shelf: None,
+            inner,
+        }
     }
 
     /// Our own name.
     pub fn own(&self) -> &str {
         &self.own
+    }
+
+    /// The certificates that other regions are shown, if they are asked or ask.
+    pub fn certificates(&self) -> Option<&Arc<crate::mtls::certificates::Certificates>> {
+        self.door.as_ref().map(|door| &door.certificates)
+    }
+
+    /// Where other regions ask this node, if they do.
+    pub fn address(&self) -> Option<std::net::SocketAddr> {
+        self.door.as_ref().and_then(|door| door.address)
+    }
+
+    /// How long so many bytes take that leave no faster than they may.
+    fn pace(&self, bytes: usize) -> Duration {
+        match self.bytes_per_s {
+            0 => Duration::ZERO,
+            most => Duration::from_secs_f64(bytes as f64 / most as f64),
+        }
     }
 
     /// Proposals with a score above this go by themselves, in thousandths.
@@ -274,7 +328,14 @@ pub async fn run(node: Arc<Node>) {
         tasks.spawn(standing::watch(node.clone(), nth));
     }
     tasks.spawn(standing::say(node.clone()));
-    tasks.spawn(reconcile::run(node));
+    tasks.spawn(reconcile::run(node.clone()));
+    let asked = regions.clone();
+    tasks.spawn(async move {
+        let (Some(door), Some(shelf)) = (&asked.door, &asked.shelf) else {
+            return std::future::pending().await;
+        };
+        tokio::join!(direct::serve(node.clone(), door, shelf.clone()), shelf.watch(&*node, &asked));
+    });
     // None of them ends by itself.
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
@@ -288,7 +349,9 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Everything that a node of a region does for others, each a task that never ends by itself.
 pub fn work<H: Home, P: Place>(home: Arc<H>, regions: &Arc<Regions<P>>, mut spawn: impl FnMut(Task)) {
-    spawn(Box::pin(shipper::run(home.clone(), regions.clone())));
+    if regions.remote.keeps() {
+        spawn(Box::pin(shipper::run(home.clone(), regions.clone())));
+    }
     for nth in 0..regions.peers.len() {
         spawn(Box::pin(receiver::run(home.clone(), regions.clone(), nth)));
         spawn(Box::pin(mirrors::run(home.clone(), regions.clone(), nth)));
@@ -303,6 +366,22 @@ fn read_bill(note: &[u8], key: &Verifier, region: &str, from: Lsn) -> Result<Bil
         return Err(format!("{name} is a bill of region {} from record {}", bill.region, bill.from));
     }
     Ok(bill)
+}
+
+/// What was told last: the same is worth a log line a minute, however often it is tried.
+#[derive(Default)]
+struct Told(Option<(String, Duration)>);
+
+impl Told {
+    /// Whether to tell this.
+    fn anew<H: Home>(&mut self, home: &H, why: &str) -> bool {
+        let now = home.up();
+        let anew = self.0.as_ref().is_none_or(|(last, at)| last != why || now > *at + TELL_EVERY);
+        if anew {
+            self.0 = Some((why.to_owned(), now));
+        }
+        anew
+    }
 }
 
 /// Pauses that double, each shortened by a random part, so that regions that failed together do not come back together.

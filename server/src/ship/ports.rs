@@ -1,10 +1,10 @@
 //! Where shipping meets the outside: the region it works for, and places.
 //!
-//! A [`Node`] is a [`Home`] and a [`Remote`] is a [`Place`]; the simulator has others, on which everything else here runs
+//! A [`Node`] is a [`Home`] and a [`Way`](super::way::Way) is a [`Place`]; the simulator has others, on which everything else here runs
 //! unchanged, under virtual time and under places that lie.
 
 use super::bill::Bill;
-use super::remote::{Bills, Remote};
+use super::remote::Bills;
 use crate::fold::Index;
 use crate::node::Node;
 use bytes::Bytes;
@@ -109,6 +109,11 @@ pub trait Home: Send + Sync + 'static {
 
 /// One region's shipments at a place.
 pub trait Place: Send + Sync + 'static {
+    /// Whether ranges lie there, and have to be put; otherwise they are made when they are asked for.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// Puts an object unless there is one of this name; `false` if there is.
     ///
     /// # Errors
@@ -221,23 +226,5 @@ impl Home for Node {
 
     async fn note_proven(&self, event: Event) -> Result<(), String> {
         self.log_anchor(event).await.map(drop)
-    }
-}
-
-impl Place for Remote {
-    async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool, String> {
-        Remote::put_new(self, name, bytes).await
-    }
-
-    async fn put(&self, name: &str, bytes: Bytes) -> Result<(), String> {
-        Remote::put(self, name, bytes).await
-    }
-
-    async fn get(&self, name: &str, most: u64) -> Result<Option<Bytes>, String> {
-        Remote::get(self, name, most).await
-    }
-
-    async fn bills(&self, at: u64) -> Result<Bills, String> {
-        Remote::bills(self, at).await
     }
 }

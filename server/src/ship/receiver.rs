@@ -10,7 +10,7 @@
 use super::bill::{BILL_MAX, Bill};
 use super::chunk::{self, RAW_MAX};
 use super::ports::{Home, Place};
-use super::{Backoff, Peer, Regions, TICK, plan, read_bill};
+use super::{Backoff, Peer, Regions, TICK, Told, plan, read_bill};
 use bytes::Bytes;
 use engine::checkpoint::{Signed, Verifier};
 use engine::event::{Event, Imported, Item, Position};
@@ -26,6 +26,14 @@ const LIST_EVERY: Duration = Duration::from_secs(5);
 const WORD_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of a record beside the one range in it, with room to spare.
 const AROUND: usize = 512;
+
+/// Why nothing comes.
+enum Trouble {
+    /// The place, the other region or our own log does not answer: it passes.
+    Away(String),
+    /// What is there is not what it must be: somebody has to know.
+    Wrong(String),
+}
 
 /// A range that is being taken in.
 struct Open {
@@ -48,7 +56,7 @@ pub async fn run<H: Home, P: Place>(home: Arc<H>, regions: Arc<Regions<P>>, nth:
     let (home, regions) = (&*home, &*regions);
     let peer = &regions.peers[nth];
     let mut course = Course::default();
-    let mut backoff = Backoff::new();
+    let (mut backoff, mut told) = (Backoff::new(), Told::default());
     loop {
         if !home.leads() {
             course = Course::default();
@@ -76,12 +84,17 @@ pub async fn run<H: Home, P: Place>(home: Arc<H>, regions: Arc<Regions<P>>, nth:
                     home.sleep(TICK).await;
                 }
             }
-            Err(why) => {
-                tracing::warn!(why, region = peer.region, "another region's log is not taken in");
+            Err(trouble) => {
+                let (Trouble::Away(why) | Trouble::Wrong(why)) = &trouble;
+                if told.anew(home, why) {
+                    tracing::warn!(why, region = peer.region, "another region's log is not taken in");
+                }
                 regions.imports(nth, |imports| {
-                    imports.refused += 1;
-                    imports.in_a_row += 1;
-                    imports.why = Some(why);
+                    if let Trouble::Wrong(_) = trouble {
+                        imports.refused += 1;
+                        imports.in_a_row += 1;
+                    }
+                    imports.why = Some(why.clone());
                     if imports.behind_ms == 0 {
                         imports.behind_ms = home.wall_ms();
                     }
@@ -104,13 +117,13 @@ async fn step<H: Home, P: Place>(
     peer: &Peer<P>,
     nth: usize,
     course: &mut Course,
-) -> Result<bool, String> {
+) -> Result<bool, Trouble> {
     let (at, quarantine) = home.ledger(|ledger| {
         let quarantine = ledger.origin(&peer.region).and_then(|origin| origin.quarantine().cloned());
         (ledger.position_of(&peer.region), quarantine)
     });
     if let Some(why) = quarantine {
-        return Err(NotYet::Quarantined(why).to_string());
+        return Err(Trouble::Wrong(NotYet::Quarantined(why).to_string()));
     }
     if course.open.as_ref().is_none_or(|open| at.lsn < open.bill.from || at.lsn > open.bill.to) {
         let key = home.ledger(|ledger| peer.key_at(ledger, u64::MAX));
@@ -128,8 +141,9 @@ async fn step<H: Home, P: Place>(
     let items = rest[..plan::fitting(&rest[..known], most)].to_vec();
     let records = items.iter().filter(|item| **item == Item::End).count() as u64;
     let imported = Imported { origin: peer.region.clone(), from: at, items };
-    home.ledger(|ledger| ledger.check_import(&imported)).map_err(|why| why.to_string())?;
-    home.propose(Event::Imported(imported)).await?;
+    let fits = home.ledger(|ledger| ledger.check_import(&imported));
+    fits.map_err(|why| Trouble::Wrong(why.to_string()))?;
+    home.propose(Event::Imported(imported)).await.map_err(Trouble::Away)?;
     regions.imports(nth, |imports| imports.records += records);
     Ok(true)
 }
@@ -141,28 +155,32 @@ async fn fetch<H: Home, P: Place>(
     key: &Verifier,
     at: Position,
     listed: &mut Option<Duration>,
-) -> Result<Option<Open>, String> {
+) -> Result<Option<Open>, Trouble> {
     let mut from = at.lsn;
-    let mut note = peer.remote.get(&Bill::name(from), BILL_MAX as u64).await?;
+    let get = async |name: &str, most: u64| peer.remote.get(name, most).await.map_err(Trouble::Away);
+    let read = |note: &[u8], from: Lsn| read_bill(note, key, &peer.region, from).map_err(Trouble::Wrong);
+    let mut note = get(&Bill::name(from), BILL_MAX as u64).await?;
     if note.is_none() {
         if at.nth == 0 && listed.is_some_and(|last| home.up() < last + LIST_EVERY) {
             return Ok(None);
         }
         *listed = Some(home.up());
-        let bills = peer.remote.bills(at.lsn.0).await?;
-        let gap =
-            |next: u64| format!("the bill from record {} is missing: the next one is from {next}", at.lsn);
+        let bills = peer.remote.bills(at.lsn.0).await.map_err(Trouble::Away)?;
+        let gap = |next: u64| {
+            let why = format!("the bill from record {} is missing: the next one is from {next}", at.lsn);
+            Trouble::Wrong(why)
+        };
         let Some(before) = bills.at_or_before else {
             return bills.after.map_or(Ok(None), |next| Err(gap(next)));
         };
         from = Lsn(before);
         // The listing may lack bills between that one and ours.
         loop {
-            note = peer.remote.get(&Bill::name(from), BILL_MAX as u64).await?;
+            note = get(&Bill::name(from), BILL_MAX as u64).await?;
             let Some(found) = &note else {
                 return bills.after.map_or(Ok(None), |next| Err(gap(next)));
             };
-            let bill = read_bill(found, key, &peer.region, from)?;
+            let bill = read(found, from)?;
             if bill.to >= at.lsn {
                 break;
             }
@@ -170,17 +188,17 @@ async fn fetch<H: Home, P: Place>(
         }
     }
     let Some(note) = note else { return Ok(None) };
-    let bill = read_bill(&note, key, &peer.region, from)?;
-    let wrong = |why: &str| format!("the range from record {from}: {why}");
+    let bill = read(&note, from)?;
+    let wrong = |why: &str| Trouble::Wrong(format!("the range from record {from}: {why}"));
     if bill.raw > RAW_MAX as u64 || bill.bytes > 2 * RAW_MAX as u64 {
         return Err(wrong("its bill says that it is larger than any"));
     }
-    let packed = peer.remote.get(&bill.chunk(), bill.bytes).await?;
+    let packed = get(&bill.chunk(), 2 * RAW_MAX as u64).await?;
     let packed = packed.ok_or_else(|| wrong("its bill is there and it is not"))?;
     if packed.len() as u64 != bill.bytes || Digest(Sha256::digest(&packed).into()) != bill.digest {
         return Err(wrong("it is not what its bill says"));
     }
-    let opened = home.aside(move || chunk::open(&packed, &bill).map(|items| Open { bill, items })).await?;
+    let opened = home.aside(move || chunk::open(&packed, &bill).map(|items| Open { bill, items })).await.map_err(Trouble::Away)?;
     opened.map(Some).map_err(|why| wrong(&why))
 }
 
@@ -190,7 +208,7 @@ async fn mirror<H: Home, P: Place>(
     regions: &Regions<P>,
     peer: &Peer<P>,
     course: &mut Course,
-) -> Result<(), String> {
+) -> Result<(), Trouble> {
     let newer = home.ledger(|ledger| {
         let agreed = ledger.origin(&peer.region).and_then(|origin| origin.agreed());
         let newer = agreed.filter(|(size, _)| *size > course.mirrored);
@@ -204,16 +222,19 @@ async fn mirror<H: Home, P: Place>(
         }
         // Whatever keeps it from being read, putting it again tells of it or mends it.
         if regions.remote.get(&name, word.len() as u64).await.ok().flatten().as_ref() != Some(word) {
-            regions.remote.put(&name, word.clone()).await?;
+            regions.remote.put(&name, word.clone()).await.map_err(Trouble::Away)?;
         }
         *at = home.up();
         return Ok(());
     };
-    let signed = Signed::parse(&note).map_err(|error| error.to_string())?;
-    signed.verify(&key).map_err(|error| format!("its checkpoint over {size} entries: {error}"))?;
+    let wrong = |error: &dyn std::fmt::Display| {
+        Trouble::Wrong(format!("its checkpoint over {size} entries: {error}"))
+    };
+    let signed = Signed::parse(&note).map_err(|error| wrong(&error))?;
+    signed.verify(&key).map_err(|error| wrong(&error))?;
     let line = regions.cosigner.cosign(&signed.checkpoint.text(), home.wall_ms() / 1000).line();
     let word = Bytes::from([note.as_slice(), line.as_bytes()].concat());
-    regions.remote.put(&name, word.clone()).await?;
+    regions.remote.put(&name, word.clone()).await.map_err(Trouble::Away)?;
     (course.mirrored, course.word) = (size, Some((word, home.up())));
     Ok(())
 }

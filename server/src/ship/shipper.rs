@@ -10,7 +10,7 @@
 use super::bill::{BILL_MAX, Bill};
 use super::cut::{Cut, Range};
 use super::ports::{Home, Place};
-use super::{Backoff, Regions, TICK};
+use super::{Backoff, Regions, TICK, Told};
 use engine::log::Lsn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ struct Course {
 
 pub async fn run<H: Home, P: Place>(home: Arc<H>, regions: Arc<Regions<P>>) {
     let mut course: Option<Course> = None;
-    let mut backoff = Backoff::new();
+    let (mut backoff, mut told) = (Backoff::new(), Told::default());
     loop {
         if !home.leads() {
             course = None;
@@ -45,7 +45,9 @@ pub async fn run<H: Home, P: Place>(home: Arc<H>, regions: Arc<Regions<P>>) {
                 }
             }
             Err(why) => {
-                tracing::warn!(why, "the log is not shipped to other regions; it is tried again");
+                if told.anew(&*home, &why) {
+                    tracing::warn!(why, "the log is not shipped to other regions; it is tried again");
+                }
                 failed(&regions, why);
                 course = None;
                 backoff.wait(&*home).await;
@@ -124,6 +126,7 @@ async fn step<H: Home, P: Place>(
     }
     let Some(range) = course.cut.next(home, &regions.own).await? else { return Ok(false) };
     put(home, regions, &range).await?;
+    home.sleep(regions.pace(range.packed.len())).await;
     let to = range.bill.to;
     course.cut.went(to);
     course.last = Some(range.bill.from);

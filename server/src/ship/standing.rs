@@ -18,7 +18,8 @@
 //! cannot: a log that was rewritten or rolled back after it was shipped, and a region that tells two others two histories.
 
 use super::bill::{open, seal};
-use super::{Peer, Regions, TICK};
+use super::ports::Place as _;
+use super::{Peer, Regions, TICK, Told};
 use crate::fold::Known;
 use crate::node::Node;
 use bytes::Bytes;
@@ -226,6 +227,7 @@ fn compare_here(node: &Node, said: &Standing) -> Option<Compared> {
 pub async fn say(node: Arc<Node>) {
     let Some(regions) = &node.regions else { return };
     let mut last: Option<(Instant, Vec<Line>)> = None;
+    let mut told = Told::default();
     loop {
         tokio::time::sleep(TICK).await;
         if !node.leads() {
@@ -250,7 +252,9 @@ pub async fn say(node: Arc<Node>) {
         match put {
             Ok(()) => last = Some((Instant::now(), standing.logs)),
             Err(why) => {
-                tracing::warn!(why, "other regions are not told where this one stands");
+                if told.anew(&*node, &why) {
+                    tracing::warn!(why, "other regions are not told where this one stands");
+                }
                 tokio::time::sleep(SAY_EVERY.1).await;
             }
         }
@@ -262,7 +266,7 @@ pub async fn watch(node: Arc<Node>, nth: usize) {
     let Some(regions) = &node.regions else { return };
     let peer = &regions.peers[nth];
     let mut last = Bytes::new();
-    let mut told: Option<Difference> = None;
+    let (mut told, mut trouble): (Option<Difference>, _) = (None, Told::default());
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if !node.leads() {
@@ -298,7 +302,9 @@ pub async fn watch(node: Arc<Node>, nth: usize) {
             }
             Ok((_, None)) => {}
             Err(why) => {
-                tracing::warn!(why, region = peer.region, "where another region stands is not known");
+                if trouble.anew(&*node, &why) {
+                    tracing::warn!(why, region = peer.region, "where another region stands is not known");
+                }
                 tokio::time::sleep(SAY_EVERY.1).await;
             }
         }

@@ -1,6 +1,6 @@
-//! `flk cluster certs`: certificates for the nodes of a group, from an authority of its own.
+//! `flk cluster certs`: certificates for the nodes of a group, or for regions that ask each other, from an authority of its own.
 //!
-//! The authority's key signs whoever may be a node. It belongs on no node; keep it where secrets are kept.
+//! The authority's key signs whoever may be a node, or a region. Give each of the two an authority of its own: a directory is one. It belongs on no node; keep it where secrets are kept.
 
 use std::path::PathBuf;
 
@@ -13,15 +13,18 @@ use serde_json::json;
 use crate::keys::{write_public, write_secret};
 use crate::report::{Fault, Report};
 
-/// Make certificates for nodes, and an authority if there is none yet
+/// Make certificates for nodes or regions, and an authority if there is none yet
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where ca.pem, ca.key, node-N.pem and node-N.key are, or are to be
+    /// Where ca.pem, ca.key, and NAME.pem and NAME.key of each are, or are to be
     pub dir: PathBuf,
     /// The nodes that get one, by node.id
-    #[arg(long, value_name = "N,N", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', required_unless_present = "regions")]
     pub nodes: Vec<u64>,
-    /// Years until a node's certificate ends; the authority's ends after ten
+    /// The regions that get one, by region.id
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    pub regions: Vec<String>,
+    /// Years until such a certificate ends; the authority's ends after ten
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub years: u8,
 }
@@ -29,7 +32,7 @@ pub struct Args {
 /// Makes what is missing; what is there is not touched.
 ///
 /// # Errors
-/// A node's certificate is there already, or a file cannot be read or written.
+/// One of the certificates is there already, or a file cannot be read or written.
 pub fn run(args: &Args) -> Result<Report, Fault> {
     std::fs::create_dir_all(&args.dir).map_err(|error| Fault::write(&args.dir, error))?;
     let mut report = Report::new("flk cluster certs");
@@ -50,17 +53,28 @@ pub fn run(args: &Args) -> Result<Report, Fault> {
         key
     };
     let issuer = Issuer::new(params, key);
-    for node in &args.nodes {
-        let (certificate, key) = node_certificate(*node, args.years, &issuer).map_err(failed)?;
-        let path = |ending: &str| args.dir.join(format!("node-{node}.{ending}"));
+    for region in &args.regions {
+        // What region.id takes, less what a certificate does not.
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if region.is_empty() || region.len() > 56 || !region.chars().all(fits) {
+            let next = "give the name that its nodes have as region.id";
+            return Err(Fault::new("no name of a region", region, "1 to 56 of A-Z a-z 0-9 . _ -", next));
+        }
+    }
+    let nodes = args.nodes.iter().map(|node| (format!("node {node}"), format!("node-{node}")));
+    let regions = args.regions.iter().map(|region| (format!("region {region}"), format!("region-{region}")));
+    for (whose, name) in nodes.chain(regions) {
+        let (certificate, key) = certificate(&name, args.years, &issuer).map_err(failed)?;
+        let path = |ending: &str| args.dir.join(format!("{name}.{ending}"));
         write_secret(&path("key"), &key)?;
         write_public(&path("pem"), &certificate)?;
-        report.lines.push(format!("node {node:<6} {}", path("pem").display()));
+        report.lines.push(format!("{whose:<11} {}", path("pem").display()));
     }
-    report.data = json!({ "dir": args.dir, "nodes": args.nodes });
-    report.verdict =
-        "give each node ca.pem and its own two files: cluster.ca_file, cluster.cert_file, cluster.key_file"
-            .into();
+    report.data = json!({ "dir": args.dir, "nodes": args.nodes, "regions": args.regions });
+    let settings = if args.nodes.is_empty() { "regions" } else { "cluster" };
+    report.verdict = format!(
+        "give each ca.pem and its own two files: {settings}.ca_file, {settings}.cert_file, {settings}.key_file"
+    );
     Ok(report)
 }
 
@@ -74,12 +88,13 @@ fn authority() -> Result<CertificateParams, rcgen::Error> {
     Ok(params)
 }
 
-fn node_certificate(
-    node: u64,
+/// The certificate for `name`.flk, and its key.
+fn certificate(
+    name: &str,
     years: u8,
     issuer: &Issuer<'_, KeyPair>,
 ) -> Result<(String, String), rcgen::Error> {
-    let name = format!("node-{node}.flk");
+    let name = format!("{name}.flk");
     let mut params = CertificateParams::new(vec![name.clone()])?;
     params.distinguished_name.push(DnType::CommonName, name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -108,7 +123,12 @@ mod tests {
     #[test]
     fn nodes_can_be_added_and_nothing_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
-        let args = |nodes: &[u64]| Args { dir: folder.path().to_owned(), nodes: nodes.to_vec(), years: 1 };
+        let args = |nodes: &[u64]| Args {
+            dir: folder.path().to_owned(),
+            nodes: nodes.to_vec(),
+            regions: Vec::new(),
+            years: 1,
+        };
         run(&args(&[1, 2])).unwrap();
         let ca = std::fs::read(folder.path().join("ca.pem")).unwrap();
         run(&args(&[3])).unwrap();
@@ -120,5 +140,9 @@ mod tests {
         }
         assert!(!too_open(&folder.path().join("node-3.key")) && !too_open(&folder.path().join("ca.key")));
         assert!(run(&args(&[2])).is_err(), "a certificate in use is not replaced");
+        let regions = |name: &str| Args { regions: vec![name.to_owned()], ..args(&[]) };
+        run(&regions("eu")).unwrap();
+        assert!(folder.path().join("region-eu.pem").exists());
+        assert!(run(&regions("../eu")).is_err());
     }
 }

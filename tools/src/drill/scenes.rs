@@ -98,7 +98,8 @@ impl Drill {
         let begun = self.note("its log is made again from what had arrived of it");
         let (east, west) = (&self.sites[EAST], &self.sites[WEST]);
         let args = restore::Args {
-            place: west.arrived(),
+            place: Some(west.arrived()),
+            survivor: None,
             region: west.region.into(),
             keys: west.kept().join("region.vkey"),
             peer: vec![format!(

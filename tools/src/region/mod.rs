@@ -1,5 +1,6 @@
 //! `flk region`: what operators do about whole regions.
 
+mod held;
 mod place;
 mod readmit;
 pub(crate) mod restore;

@@ -1,12 +1,14 @@
-//! A region's shipments in a directory, read from their beginning. Nothing of them is believed: each bill is under the key
-//! that the log has there, each range is what its bill says, and none is missing between two.
+//! A region's log as others have it, read from its beginning: its shipments in a directory, or what a survivor took in.
+//!
+//! Nothing of shipments is believed: each bill is under the key that the log has there, each range is what its bill says, and none is missing between
+//! two. What a survivor holds has no bills any more; it checked them when it took it in.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use engine::checkpoint::{Signed, Verifier};
+use engine::checkpoint::{Signed, Verifier, Witness};
 use engine::event::{Event, Item, Position};
 use engine::log::{Digest, Lsn};
 use segments::shipment::bill::{BILL_MAX, Bill};
@@ -14,6 +16,7 @@ use segments::shipment::chunk::{self, RAW_MAX};
 use segments::shipment::keys::{KEYS_MAX, RegionKeys, following};
 use sha2::{Digest as _, Sha256};
 
+use super::held::{Held, Items};
 use crate::report::{Exit, Fault};
 
 const NEXT: &str = "restore the place from its own copies, or name one that is whole";
@@ -22,15 +25,34 @@ const NEXT: &str = "restore the place from its own copies, or name one that is w
 pub struct Shipments {
     /// Whose.
     pub region: String,
-    /// Its keys as they were given.
-    pub keys: RegionKeys,
     /// Every key its log had so far, the newest last.
     pub log_keys: Vec<Verifier>,
     /// Bills read.
     pub bills: u64,
-    dir: PathBuf,
+    source: Source,
     at: Position,
     items: VecDeque<Item>,
+}
+
+enum Source {
+    /// A directory, and what its region cosigns with.
+    Place(PathBuf, Witness),
+    /// What a survivor holds.
+    Held(Items),
+}
+
+/// The keys that a region was known by.
+///
+/// # Errors
+/// The file is not that region's `keys/region.vkey`.
+pub fn keys(vkeys: &Path, region: &str) -> Result<RegionKeys, Fault> {
+    let text = read(vkeys, KEYS_MAX)?.and_then(|bytes| String::from_utf8(bytes).ok());
+    let keys = match &text {
+        Some(text) => RegionKeys::parse(text, region),
+        None => Err("is not there, or no text".into()),
+    };
+    let next = "give a copy of that region's keys/region.vkey";
+    keys.map_err(|why| Fault::new("no keys", vkeys.display(), format!("it {why}"), next))
 }
 
 impl Shipments {
@@ -39,13 +61,7 @@ impl Shipments {
     /// # Errors
     /// There are none, or the keys are not that region's.
     pub fn open(place: &Path, region: &str, vkeys: &Path) -> Result<Shipments, Fault> {
-        let text = read(vkeys, KEYS_MAX)?.and_then(|bytes| String::from_utf8(bytes).ok());
-        let keys = match &text {
-            Some(text) => RegionKeys::parse(text, region),
-            None => Err("is not there, or no text".into()),
-        };
-        let next = "give a copy of that region's keys/region.vkey";
-        let keys = keys.map_err(|why| Fault::new("no keys", vkeys.display(), format!("it {why}"), next))?;
+        let RegionKeys { log, mirror } = keys(vkeys, region)?;
         let dir = place.join(region);
         if !dir.join("bills").is_dir() {
             let next = "name the directory that stands in regions.place (a bucket is copied to one first)";
@@ -53,9 +69,20 @@ impl Shipments {
                 Fault::new("no shipments", dir.display(), "there are no bills", next).exit(Exit::Missing)
             );
         }
-        let log_keys = vec![keys.log.clone()];
+        Ok(Shipments::of(region, vec![log], Source::Place(dir, mirror)))
+    }
+
+    /// The log of `region` as a survivor holds it; `log_keys` is the key it began with, if it is known.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn held(held: &Held, region: &str, log_keys: Vec<Verifier>) -> Result<Shipments, Fault> {
+        Ok(Shipments::of(region, log_keys, Source::Held(held.items(region)?)))
+    }
+
+    fn of(region: &str, log_keys: Vec<Verifier>, source: Source) -> Shipments {
         let (region, at, items) = (region.to_owned(), Position::FIRST, VecDeque::new());
-        Ok(Shipments { region, keys, log_keys, bills: 0, dir, at, items })
+        Shipments { region, log_keys, bills: 0, source, at, items }
     }
 
     /// Where what was read ends.
@@ -72,6 +99,9 @@ impl Shipments {
             self.at = Position::FIRST;
             self.items.clear();
             self.log_keys.truncate(1);
+            if let Source::Held(items) = &mut self.source {
+                items.rewind()?;
+            }
             self.bills = 0;
         }
         while self.at < to && self.next()?.is_some() {}
@@ -89,11 +119,8 @@ impl Shipments {
         let Some(item) = self.items.pop_front() else { return Ok(None) };
         self.at = self.at.after(&item);
         if let Item::Event { event: Event::LogKeySet(change), .. } = &item {
-            let newest = self.log_keys.last().expect("it began with one");
-            let next = following(newest, change);
-            if next != *newest {
-                self.log_keys.push(next);
-            }
+            let next = self.log_keys.last().map(|newest| following(newest, change));
+            self.log_keys.extend(next.filter(|next| self.log_keys.last() != Some(next)));
         }
         Ok(Some(item))
     }
@@ -103,12 +130,12 @@ impl Shipments {
     /// # Errors
     /// It says something that it has not signed.
     pub fn mirrored(&self, origin: &str) -> Result<Option<Signed>, Fault> {
-        let path = self.dir.join("mirrors").join(origin);
+        let Source::Place(dir, mirror) = &self.source else { return Ok(None) };
+        let path = dir.join("mirrors").join(origin);
         let wrong =
             |why: &str| Fault::new("no mirror's word", path.display(), why, NEXT).exit(Exit::Tampered);
         let Some(note) = read(&path, 64 << 10)? else { return Ok(None) };
         let mut signed = Signed::parse(&note).map_err(|error| wrong(&error.to_string()))?;
-        let mirror = &self.keys.mirror;
         let line = signed.signatures.iter().find(|line| mirror.is_of(line));
         let line = line.ok_or_else(|| wrong("the region's mirror has not signed it"))?.clone();
         let checked = mirror.verify(&signed.checkpoint.text(), &line);
@@ -119,8 +146,15 @@ impl Shipments {
 
     fn fetch(&mut self) -> Result<(), Fault> {
         let from = self.at.lsn;
-        let path = self.dir.join(Bill::name(from));
-        let Some(note) = read(&path, BILL_MAX as u64)? else { return self.insist_end(&path) };
+        let dir = match &mut self.source {
+            Source::Place(dir, _) => dir,
+            Source::Held(items) => {
+                self.items = items.some()?.into();
+                return Ok(());
+            }
+        };
+        let path = dir.join(Bill::name(from));
+        let Some(note) = read(&path, BILL_MAX as u64)? else { return insist_end(dir, from, &path) };
         let bad = |why: String| Fault::new("a bad bill", path.display(), why, NEXT).exit(Exit::Tampered);
         let key = self.log_keys.last().expect("it began with one");
         let bill = Bill::open(&note, key).map_err(|why| bad(why.into()))?;
@@ -130,7 +164,7 @@ impl Shipments {
         if bill.raw > RAW_MAX as u64 || bill.bytes > 2 * RAW_MAX as u64 {
             return Err(bad("it says that its range is larger than any".into()));
         }
-        let path = self.dir.join(bill.chunk());
+        let path = dir.join(bill.chunk());
         let bad = |why: String| Fault::new("a bad range", path.display(), why, NEXT).exit(Exit::Tampered);
         let Some(packed) = read(&path, bill.bytes)? else {
             return Err(bad("its bill is there and it is not".into()).exit(Exit::Missing));
@@ -142,15 +176,13 @@ impl Shipments {
         self.bills += 1;
         Ok(())
     }
+}
 
-    /// There is no bill from here: then there must be none behind it either.
-    fn insist_end(&self, path: &Path) -> Result<(), Fault> {
-        let Some(after) = last_bill(&self.dir.join("bills"))?.filter(|last| *last > self.at.lsn) else {
-            return Ok(());
-        };
-        let why = format!("it is missing, and there is one from record {after}");
-        Err(Fault::new("a gap", path.display(), why, NEXT).exit(Exit::Missing))
-    }
+/// There is no bill from here: then there must be none behind it either.
+fn insist_end(dir: &Path, from: Lsn, path: &Path) -> Result<(), Fault> {
+    let Some(after) = last_bill(&dir.join("bills"))?.filter(|last| *last > from) else { return Ok(()) };
+    let why = format!("it is missing, and there is one from record {after}");
+    Err(Fault::new("a gap", path.display(), why, NEXT).exit(Exit::Missing))
 }
 
 fn last_bill(dir: &Path) -> Result<Option<Lsn>, Fault> {

@@ -1,4 +1,4 @@
-//! `flk region restore`: the log of a region that is lost, made again from what it had shipped.
+//! `flk region restore`: the log of a region that is lost, made again from what it had shipped, or from what a survivor took in.
 //!
 //! What a region ships is its log, event by event; only what it had imported of others does not travel twice, and is put in
 //! again from their shipments. So every record gets the events that it had, at the place where it was, and outcomes,
@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use engine::checkpoint::Signed;
+use engine::checkpoint::{Signed, Verifier};
 use engine::event::{Declaration, Declared, Event, Imported, Item, Payload, Position, Record, WHY_MAX};
 use engine::ids::TenantId;
 use engine::limits::{RECORD_EVENTS_MAX, TIME_MAX_MS};
@@ -25,7 +25,8 @@ use segments::copy::NewLog;
 use segments::{Frame, Identity, Owner};
 use serde_json::json;
 
-use super::place::Shipments;
+use super::held::Held;
+use super::place::{Shipments, keys};
 use crate::audit::Wrong;
 use crate::audit::fold::{Appended, Counts, Fold, Watch};
 use crate::audit::home::read_checkpoint;
@@ -41,9 +42,10 @@ const KEYS: [&str; 3] = ["kek", "log.key", "mirror.key"];
 /// The term of everything that is written: nobody voted.
 const TERM: u64 = 1;
 
-/// Makes the log of a lost region again, from its shipments
+/// Makes the log of a lost region again, from its shipments or from a survivor
 ///
-/// PLACE is the directory of regions.place; copy a bucket to a directory first, everything is checked anyway. The region must be
+/// --place is the directory of regions.place; copy a bucket to a directory first, everything is checked anyway. --survivor is the data directory of a
+/// node of a region that had taken it in, or a copy of one: the way where regions ask each other and there is no place. The region must be
 /// gone for good: its old nodes must never run beside the restored one. Copy keys/kek, keys/log.key and keys/mirror.key into
 /// DIR/keys before the node starts, with the region.id and the regions settings of before. Without them the directory is an
 /// archive that `worm` reads. Exit codes: 0 restored, 1 usage or input/output, 2 something is not what it must be, 3 something is missing,
@@ -51,15 +53,18 @@ const TERM: u64 = 1;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Where the region shipped its log to
+    #[arg(long, value_name = "DIR", required_unless_present = "survivor", conflicts_with = "survivor")]
+    pub(crate) place: Option<PathBuf>,
+    /// A data directory of another region, which had taken its log in
     #[arg(long, value_name = "DIR")]
-    pub(crate) place: PathBuf,
+    pub(crate) survivor: Option<PathBuf>,
     /// Its name
     #[arg(long, value_name = "NAME")]
     pub(crate) region: String,
     /// A copy of its keys/region.vkey
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: PathBuf,
-    /// Another region as in regions.peers: its name, place and keys/region.vkey; one for each that this one had imported
+    /// Another region: its name, the directory it ships to and its keys/region.vkey; one for each that this one had imported and the survivor, if there is one, has not
     #[arg(long, value_name = "NAME PLACE VKEY_FILE")]
     pub(crate) peer: Vec<String>,
     /// A checkpoint of the lost log that somebody still has: a witness, an auditor, a place for copies
@@ -93,6 +98,14 @@ struct Known {
     mirror: bool,
 }
 
+/// Where a lost region's log is.
+struct Lost {
+    log: Shipments,
+    /// What a survivor holds, if there are no bills.
+    held: Option<Held>,
+    place: PathBuf,
+}
+
 /// What folding found.
 struct Found {
     size: u64,
@@ -100,9 +113,10 @@ struct Found {
     watch: Heads,
 }
 
-/// The roots of the tree at some sizes, and the newest checkpoint.
+/// The roots of the tree at some sizes, and the newest checkpoint; each must be signed by one of these keys.
 #[derive(Default)]
 struct Heads {
+    keys: Vec<Verifier>,
     wanted: BTreeMap<u64, Option<Digest>>,
     newest: Option<(u64, Digest)>,
 }
@@ -115,7 +129,12 @@ impl Watch for Heads {
         Ok(())
     }
 
-    fn checkpoint(&mut self, _: Lsn, signed: &Signed) -> Result<(), Wrong> {
+    fn checkpoint(&mut self, lsn: Lsn, signed: &Signed) -> Result<(), Wrong> {
+        if !self.keys.iter().any(|key| signed.verify(key).is_ok()) {
+            let (expected, found) =
+                ("one of the log's keys".into(), "a checkpoint that none has signed".into());
+            return Err(Wrong { lsn, place: None, part: "checkpoint", expected, found });
+        }
         self.newest = Some((signed.checkpoint.size, signed.checkpoint.root));
         Ok(())
     }
@@ -139,8 +158,7 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
         let why = format!("it holds {taken}");
         return Err(Fault::new("the directory is in use", args.to.display(), why, next));
     }
-    let mut lost = Shipments::open(&args.place, region, &args.keys)?;
-    let mut peers = peers(args)?;
+    let (mut lost, mut peers) = sources(args, ui)?;
     let log = args.to.join("log");
     let written = write(args, &log, &mut lost, &mut peers, ui);
     let done = written.and_then(|written| prove(args, &log, &lost, &peers, written, ui));
@@ -159,6 +177,33 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
             refused.map(|(report, _)| report)
         }
     }
+}
+
+/// The lost log, and those of others that it may have taken in.
+fn sources(args: &Args, ui: Ui) -> Result<(Lost, Vec<Shipments>), Fault> {
+    let (region, mut peers) = (&args.region, peers(args)?);
+    if let Some(place) = &args.place {
+        let log = Shipments::open(place, region, &args.keys)?;
+        return Ok((Lost { log, held: None, place: place.clone() }, peers));
+    }
+    let Some(data) = &args.survivor else {
+        let next = "flk region restore --help";
+        return Err(Fault::new("nothing to restore from", region, "neither --place nor --survivor", next));
+    };
+    let key = keys(&args.keys, region)?.log;
+    let held = Held::read(data, ui)?;
+    if !held.logs.contains_key(region) || held.survivor == *region {
+        let why = format!("it is of region {} and has taken in nothing of {region}", held.survivor);
+        let next = "name the data directory of a region that had";
+        return Err(Fault::new("nothing to restore", data.display(), why, next).exit(Exit::Missing));
+    }
+    let log = Shipments::held(&held, region, vec![key])?;
+    for other in held.logs.keys().filter(|other| *other != region) {
+        if !peers.iter().any(|peer| peer.region == *other) {
+            peers.push(Shipments::held(&held, other, Vec::new())?);
+        }
+    }
+    Ok((Lost { log, held: Some(held), place: data.clone() }, peers))
 }
 
 fn peers(args: &Args) -> Result<Vec<Shipments>, Fault> {
@@ -190,7 +235,7 @@ struct Written {
 fn write(
     args: &Args,
     log: &Path,
-    lost: &mut Shipments,
+    lost: &mut Lost,
     peers: &mut [Shipments],
     ui: Ui,
 ) -> Result<Written, Fault> {
@@ -203,7 +248,13 @@ fn write(
         Written { new: new.map_err(|error| unwritable(&error))?, owner, last: Lsn::ZERO, imported: 0 };
     let mut progress = ui.progress("restore", 0, crate::ui::Unit::Items("records"));
     let (mut events, mut bytes) = (Vec::new(), Vec::new());
-    while let Some(item) = lost.next()? {
+    loop {
+        let item = match lost.log.next()? {
+            Some(item) => item,
+            // A survivor that had a part of a record goes on behind that part.
+            None if !events.is_empty() => Item::End,
+            None => break,
+        };
         match item {
             Item::Event { event, .. } => events.push(event),
             Item::Withheld(_) => return Err(withheld(args, lost)),
@@ -226,14 +277,14 @@ fn write(
         if events.len() > RECORD_EVENTS_MAX {
             let why = format!("record {} never ends", written.last.next());
             let next = "keep the place for whoever finds out why";
-            return Err(Fault::new("a bad range", args.place.display(), why, next).exit(Exit::Tampered));
+            return Err(Fault::new("a bad range", lost.place.display(), why, next).exit(Exit::Tampered));
         }
     }
     progress.finish();
     if written.last == Lsn::ZERO {
         let why = "there is no bill from record 1";
         let next = "name the place that the lost region shipped to";
-        return Err(Fault::new("nothing to restore", args.place.display(), why, next).exit(Exit::Missing));
+        return Err(Fault::new("nothing to restore", lost.place.display(), why, next).exit(Exit::Missing));
     }
     written.new.commit(written.last).map_err(|error| unwritable(&error))?;
     Ok(written)
@@ -299,7 +350,7 @@ fn again(
 fn prove(
     args: &Args,
     log: &Path,
-    lost: &Shipments,
+    lost: &Lost,
     peers: &[Shipments],
     mut written: Written,
     ui: Ui,
@@ -315,22 +366,26 @@ fn prove(
         known.push(Known { who: path.display().to_string(), signed, mirror: false });
     }
     for Known { who, signed, .. } in &known {
-        if !lost.log_keys.iter().any(|key| signed.verify(key).is_ok()) {
+        if !lost.log.log_keys.iter().any(|key| signed.verify(key).is_ok()) {
             let why = "no key of the lost log has signed it";
             return Err(Fault::new("no checkpoint of it", who, why, "leave it out").exit(Exit::Tampered));
         }
     }
     let mut report = Report::new("flk region restore");
     let last = written.last;
-    let detail = format!("{} ranges, {} records", thousands(lost.bills), thousands(last.0));
-    report.check("shipments", State::Ok, detail);
+    let survivor = lost.held.as_ref().map(|held| &held.survivor);
+    let detail = match survivor {
+        None => format!("{} ranges, {} records", thousands(lost.log.bills), thousands(last.0)),
+        Some(survivor) => format!("{} records that region {survivor} had taken in", thousands(last.0)),
+    };
+    report.check(if survivor.is_none() { "shipments" } else { "survivor" }, State::Ok, detail);
     if written.imported > 0 {
         let detail = format!("{} records of others, from their shipments", thousands(written.imported));
         report.check("imports", State::Ok, detail);
     }
     let newest = known.iter().filter(|known| !known.mirror).max_by_key(|known| known.signed.checkpoint.size);
     // What was shipped is folded before anything of ours stands behind it.
-    let found = match fold(log, &args.region, &known, ui) {
+    let found = match fold(log, &args.region, &known, &lost.log.log_keys, ui) {
         Ok(found) => found,
         Err(Faulty::Unusable(fault)) => return Err(fault),
         Err(Faulty::Wrong(wrong)) => {
@@ -349,6 +404,14 @@ fn prove(
         thousands(counts.checkpoints)
     );
     report.check("replay", if counts.attested > 0 { State::Ok } else { State::Warn }, detail);
+    let signed = watch.newest.map_or(0, |(size, _)| size);
+    if let Some(survivor) = survivor.filter(|_| *size > signed) {
+        let detail = format!(
+            "the last {} entries stand under no checkpoint: they are the word of region {survivor}",
+            size - signed
+        );
+        report.check("tail", State::Warn, detail);
+    }
     let gone = newest.map_or(0, |known| known.signed.checkpoint.size.saturating_sub(*size));
     report.data = json!({
         "region": args.region, "records": last.0, "entries": size, "proven_lost": gone,
@@ -408,9 +471,9 @@ fn prove(
     Ok((report, written.owner))
 }
 
-fn fold(log: &Path, region: &str, known: &[Known], ui: Ui) -> Result<Found, Faulty> {
+fn fold(log: &Path, region: &str, known: &[Known], keys: &[Verifier], ui: Ui) -> Result<Found, Faulty> {
     let files = LogFiles::open(log)?;
-    let mut watch = Heads::default();
+    let mut watch = Heads { keys: keys.to_vec(), ..Heads::default() };
     watch.wanted.extend(known.iter().map(|known| (known.signed.checkpoint.size, None)));
     let scratch = Scratch::new(None).map_err(Faulty::Unusable)?;
     let ledger = scratch.ledger(region).map_err(Faulty::Unusable)?;

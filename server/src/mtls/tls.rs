@@ -1,6 +1,6 @@
-//! Certificates: one authority for the group, one certificate for each node.
+//! Certificates: one authority, and one certificate for each who may speak.
 
-use super::PeerError;
+use super::MtlsError;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
@@ -24,32 +24,37 @@ pub struct Tls {
 }
 
 /// The name that stands in the certificate of a node.
-pub fn name(node: u64) -> String {
-    format!("node-{node}.flk")
+pub fn node(node: u64) -> ServerName<'static> {
+    let name = format!("node-{node}.flk");
+    ServerName::try_from(name).expect("letters, digits, a hyphen and a dot are a host name")
 }
 
-/// The same as TLS wants it.
-pub fn server_name(node: u64) -> ServerName<'static> {
-    ServerName::try_from(name(node)).expect("letters, digits, a hyphen and a dot are a host name")
+/// The name that stands in the certificate of a region.
+///
+/// # Errors
+/// When the region has a name that cannot stand in one.
+pub fn region(region: &str) -> Result<ServerName<'static>, String> {
+    let name = format!("region-{region}.flk");
+    ServerName::try_from(name.clone()).map_err(|_| format!("{name} cannot stand in a certificate"))
 }
 
-/// Whether a certificate, which TLS has checked, was issued for that node.
-pub fn is_for(certificate: &CertificateDer<'_>, node: u64) -> bool {
+/// Whether a certificate, which TLS has checked, was issued for that name.
+pub fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     webpki::EndEntityCert::try_from(certificate)
-        .is_ok_and(|parsed| parsed.verify_is_valid_for_subject_name(&server_name(node)).is_ok())
+        .is_ok_and(|parsed| parsed.verify_is_valid_for_subject_name(name).is_ok())
 }
 
 impl Tls {
-    /// Reads the authority's certificate, this node's, and its key, all PEM.
+    /// Reads the authority's certificate, ours, which must be for this name, and its key, all PEM.
     ///
     /// # Errors
-    /// [`PeerError`], naming the file.
-    pub fn load(ca: &Path, certificate: &Path, key: &Path, node: u64) -> Result<Tls, PeerError> {
-        let wrong = |path: &Path, why: &dyn std::fmt::Display| PeerError::Certificate {
+    /// [`MtlsError`], naming the file.
+    pub fn load(ca: &Path, certificate: &Path, key: &Path, name: &ServerName<'_>) -> Result<Tls, MtlsError> {
+        let wrong = |path: &Path, why: &dyn std::fmt::Display| MtlsError::Certificate {
             path: path.to_owned(),
             why: why.to_string(),
         };
-        let chain = |path: &Path| -> Result<Vec<CertificateDer<'static>>, PeerError> {
+        let chain = |path: &Path| -> Result<Vec<CertificateDer<'static>>, MtlsError> {
             let list: Result<Vec<_>, _> =
                 CertificateDer::pem_file_iter(path).map_err(|error| wrong(path, &error))?.collect();
             let list = list.map_err(|error| wrong(path, &error))?;
@@ -61,14 +66,14 @@ impl Tls {
         }
         let roots = Arc::new(roots);
         let mine = chain(certificate)?;
-        if !is_for(&mine[0], node) {
-            return Err(wrong(certificate, &format!("it is not for {}", name(node))));
+        if !is_for(&mine[0], name) {
+            return Err(wrong(certificate, &format!("it is not for {}", name.to_str())));
         }
         let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
 
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let authority =
-            |why: &dyn std::fmt::Display| PeerError::Authority { path: ca.to_owned(), why: why.to_string() };
+            |why: &dyn std::fmt::Display| MtlsError::Authority { path: ca.to_owned(), why: why.to_string() };
         let peers = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
             .map_err(|error| authority(&error))?;
@@ -93,9 +98,9 @@ impl Tls {
     ///
     /// # Errors
     /// What they would say.
-    pub fn check(&self, node: u64, now: UnixTime) -> Result<(), PeerError> {
+    pub fn check(&self, name: &ServerName<'_>, now: UnixTime) -> Result<(), MtlsError> {
         let (first, rest) = self.mine.split_first().expect("a chain was read with one certificate at least");
-        self.authority.verify_server_cert(first, rest, &server_name(node), &[], now)?;
+        self.authority.verify_server_cert(first, rest, name, &[], now)?;
         Ok(())
     }
 }

@@ -3,9 +3,9 @@
 //! Connections that are open go on with what they began with; the next ones use what is in force. Files that cannot
 //! be used, or that the others would refuse, change nothing and are said so until they are mended.
 
-use super::{PeerError, tls};
+use super::{MtlsError, tls};
 use arc_swap::ArcSwap;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{ServerName, UnixTime};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,17 +23,17 @@ pub struct Files {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
-    /// The node.
-    pub node: u64,
+    /// Whose the certificate is to be.
+    pub name: ServerName<'static>,
 }
 
 impl Files {
     /// Reads what is in the files now.
     ///
     /// # Errors
-    /// [`PeerError`], naming the file.
-    pub fn load(&self) -> Result<tls::Tls, PeerError> {
-        tls::Tls::load(&self.ca, &self.certificate, &self.key, self.node)
+    /// [`MtlsError`], naming the file.
+    pub fn load(&self) -> Result<tls::Tls, MtlsError> {
+        tls::Tls::load(&self.ca, &self.certificate, &self.key, &self.name)
     }
 
     /// What is in them, as one number; files that are not there count, too.
@@ -79,8 +79,8 @@ impl Certificates {
     /// Reads the files for the first time.
     ///
     /// # Errors
-    /// [`PeerError`].
-    pub fn open(files: Files) -> Result<Certificates, PeerError> {
+    /// [`MtlsError`].
+    pub fn open(files: Files) -> Result<Certificates, MtlsError> {
         let sum = files.sum();
         let now = ArcSwap::from_pointee(files.load()?);
         let seen = Mutex::new(Seen { tried: sum, last: sum, refused: None });
@@ -111,7 +111,7 @@ impl Certificates {
             return Look::Same;
         }
         seen.tried = sum;
-        match self.files.load().and_then(|tls| tls.check(self.files.node, UnixTime::now()).map(|()| tls)) {
+        match self.files.load().and_then(|tls| tls.check(&self.files.name, UnixTime::now()).map(|()| tls)) {
             Ok(tls) => {
                 self.now.store(Arc::new(tls));
                 seen.refused = None;
@@ -126,27 +126,26 @@ impl Certificates {
 }
 
 /// Looks again and again, and says what changed, until the task is dropped.
-pub async fn watch(
-    certificates: Arc<Certificates>,
-    refused: prometheus::IntGauge,
-    ends: prometheus::IntGauge,
-) {
-    ends.set(certificates.state().0.unwrap_or(0));
+pub async fn watch(all: Vec<Arc<Certificates>>, refused: prometheus::IntGauge, ends: prometheus::IntGauge) {
+    let first_end = || all.iter().filter_map(|one| one.state().0).min();
+    ends.set(first_end().unwrap_or(0));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let looked = certificates.clone();
-        let Ok(look) = tokio::task::spawn_blocking(move || looked.look()).await else { continue };
-        let (end, why) = certificates.state();
-        refused.set(i64::from(why.is_some()));
-        ends.set(end.unwrap_or(0));
-        match look {
-            Look::Same => {}
-            Look::Changed => tracing::info!(ends_s = end, "new certificates: the next connections use them"),
-            Look::Refused(why) => {
-                tracing::error!(why, "the new certificates are refused; the old ones stay in force");
+        for certificates in &all {
+            let looked = certificates.clone();
+            let Ok(look) = tokio::task::spawn_blocking(move || looked.look()).await else { continue };
+            let ends_s = certificates.state().0;
+            match look {
+                Look::Same => {}
+                Look::Changed => tracing::info!(ends_s, "new certificates: the next connections use them"),
+                Look::Refused(why) => {
+                    tracing::error!(why, "the new certificates are refused; the old ones stay in force");
+                }
             }
         }
+        refused.set(i64::from(all.iter().any(|one| one.state().1.is_some())));
+        ends.set(first_end().unwrap_or(0));
     }
 }
