@@ -83,128 +83,99 @@ impl Regions {
             (self.peers.iter().map(held).collect::<Vec<_>>(), conflicts, cases, settled)
         };
         let inner = self.lock();
-        let mut out = String::new();
-        family(
-            &mut out,
-            "wal_crr_lag_seconds",
-            "gauge",
-            "For how long there has been something to ship that is not shipped.",
-        );
-        let _ = writeln!(out, "wal_crr_lag_seconds {}", seconds(inner.behind_ms));
-        family(&mut out, "wal_ship_errors_total", "counter", "Tries to ship the log that failed.");
-        let _ = writeln!(out, "wal_ship_errors_total {}", inner.errors);
-        family(&mut out, "flk_region_bills_total", "counter", "Ranges of the log that were shipped.");
-        let _ = writeln!(out, "flk_region_bills_total {}", inner.bills);
-        family(&mut out, "flk_region_shipped_bytes_total", "counter", "Bytes of them, packed.");
-        let _ = writeln!(out, "flk_region_shipped_bytes_total {}", inner.bytes);
-        if self.peers.is_empty() {
-            return out;
-        }
-        let name = "wal_replication_lag_seconds";
-        family(
-            &mut out,
-            name,
-            "gauge",
-            "For how long there have been entries of the source that the target is not proven to hold, or that it has not taken in.",
-        );
-        for (peer, imports) in self.peers.iter().zip(&inner.peers) {
-            let (there, here) = (seconds(imports.unproven_ms), seconds(imports.behind_ms));
-            let peer = &peer.region;
-            let _ = writeln!(out, "{name}{{source_region=\"{own}\",target_region=\"{peer}\"}} {there}");
-            let _ = writeln!(out, "{name}{{source_region=\"{peer}\",target_region=\"{own}\"}} {here}");
-        }
-        let name = "wal_replay_applied_total";
-        family(&mut out, name, "counter", "Records of another region that were taken in.");
-        for (peer, imports) in self.peers.iter().zip(&inner.peers) {
-            let _ = writeln!(out, "{name}{{source_region=\"{}\"}} {}", peer.region, imports.records);
-        }
-        let name = "flk_region_refused_total";
-        family(
-            &mut out,
-            name,
+        let mut page = Page::default();
+        let one = |value: f64| vec![(String::new(), value)];
+        let help = "For how long there has been something to ship that is not shipped.";
+        page.put("wal_crr_lag_seconds", "gauge", help, one(seconds(inner.behind_ms)));
+        page.put(
+            "wal_ship_errors_total",
             "counter",
-            "Tries to take in another region's log that failed: a gap, a wrong range, a place that cannot be read.",
+            "Tries to ship the log that failed.",
+            one(inner.errors as f64),
         );
-        for (peer, imports) in self.peers.iter().zip(&inner.peers) {
-            let _ = writeln!(out, "{name}{{source_region=\"{}\"}} {}", peer.region, imports.refused);
+        let help = "Ranges of the log that were shipped.";
+        page.put("flk_region_bills_total", "counter", help, one(inner.bills as f64));
+        page.put(
+            "flk_region_shipped_bytes_total",
+            "counter",
+            "Bytes of them, packed.",
+            one(inner.bytes as f64),
+        );
+        if self.peers.is_empty() {
+            return page.0;
         }
-        let name = "flk_region_imported_lsn";
-        family(&mut out, name, "gauge", "The last record of another region that is taken in.");
-        for (peer, (lsn, _)) in self.peers.iter().zip(&records) {
-            let _ = writeln!(out, "{name}{{source_region=\"{}\"}} {lsn}", peer.region);
-        }
-        let name = "flk_region_quarantined";
-        family(&mut out, name, "gauge", "1 when another region's log contradicts itself.");
-        for (peer, (_, quarantined)) in self.peers.iter().zip(&records) {
-            let _ = writeln!(out, "{name}{{source_region=\"{}\"}} {}", peer.region, u8::from(*quarantined));
-        }
-        let name = "flk_region_silent_seconds";
-        family(&mut out, name, "gauge", "For how long another region has said nothing of where it stands.");
-        for (peer, imports) in self.peers.iter().zip(&inner.peers) {
-            let _ =
-                writeln!(out, "{name}{{source_region=\"{}\"}} {}", peer.region, seconds(imports.heard_ms));
-        }
-        let name = "flk_region_diverged";
-        family(
-            &mut out,
-            name,
+        // A row for each other region.
+        let each = |label: &str, value: &dyn Fn(usize) -> f64| {
+            let row =
+                |(nth, peer): (usize, &super::Peer)| (format!("{label}=\"{}\"", peer.region), value(nth));
+            self.peers.iter().enumerate().map(row).collect::<Vec<_>>()
+        };
+        let from = |value: &dyn Fn(usize) -> f64| each("source_region", value);
+        let imports = &inner.peers;
+        let mut lags =
+            each(&format!("source_region=\"{own}\",target_region"), &|nth| seconds(imports[nth].unproven_ms));
+        lags.extend(self.peers.iter().zip(imports).map(|(peer, imports)| {
+            let labels = format!("source_region=\"{}\",target_region=\"{own}\"", peer.region);
+            (labels, seconds(imports.behind_ms))
+        }));
+        let help = "For how long there have been entries of the source that the target is not proven to hold, or that it has not taken in.";
+        page.put("wal_replication_lag_seconds", "gauge", help, lags);
+        let help = "Records of another region that were taken in.";
+        page.put("wal_replay_applied_total", "counter", help, from(&|nth| imports[nth].records as f64));
+        let help = "Ranges of another region's log that are not what they must be: a gap, a wrong signature, other content than their bill says.";
+        page.put("flk_region_refused_total", "counter", help, from(&|nth| imports[nth].refused as f64));
+        let help = "The last record of another region that is taken in.";
+        page.put("flk_region_imported_lsn", "gauge", help, from(&|nth| records[nth].0 as f64));
+        let help = "1 when another region's log contradicts itself.";
+        page.put("flk_region_quarantined", "gauge", help, from(&|nth| f64::from(u8::from(records[nth].1))));
+        let help = "For how long another region has said nothing of where it stands.";
+        page.put("flk_region_silent_seconds", "gauge", help, from(&|nth| seconds(imports[nth].heard_ms)));
+        let help = "1 when another region computed something else after the same record.";
+        let differs = |nth: usize| imports[nth].compared.differs.is_some();
+        page.put("flk_region_diverged", "gauge", help, from(&|nth| f64::from(u8::from(differs(nth)))));
+        let help = "When another region was last found to have computed the same; 0 if not yet.";
+        let equal = from(&|nth| imports[nth].equal_ms as f64 / 1000.0);
+        page.put("flk_region_equal_timestamp_seconds", "gauge", help, equal);
+        let help = "Entries of this log that another region is proven to hold.";
+        let proven =
+            |nth: usize| node.anchors.cosigned_by(self.peers[nth].mirror.name()).map_or(0, |(size, _)| size);
+        page.put(
+            "flk_region_proven_entries",
             "gauge",
-            "1 when another region computed something else after the same record.",
+            help,
+            each("target_region", &|nth| proven(nth) as f64),
         );
-        for (peer, imports) in self.peers.iter().zip(&inner.peers) {
-            let differs = u8::from(imports.compared.differs.is_some());
-            let _ = writeln!(out, "{name}{{source_region=\"{}\"}} {differs}", peer.region);
-        }
-        let name = "flk_region_equal_timestamp_seconds";
-        family(
-            &mut out,
-            name,
-            "gauge",
-            "When another region was last found to have computed the same; 0 if not yet.",
-        );
-        for (peer, imports) in self.peers.iter().zip(&inner.peers) {
-            let at = imports.equal_ms as f64 / 1000.0;
-            let _ = writeln!(out, "{name}{{source_region=\"{}\"}} {at}", peer.region);
-        }
-        let name = "flk_region_proven_entries";
-        family(&mut out, name, "gauge", "Entries of this log that another region is proven to hold.");
-        for peer in &self.peers {
-            let proven = node.anchors.cosigned_by(peer.mirror.name()).map_or(0, |(size, _)| size);
-            let _ = writeln!(out, "{name}{{target_region=\"{}\"}} {proven}", peer.region);
-        }
-        let name = "flk_reconcile_cases";
-        family(
-            &mut out,
-            name,
-            "gauge",
-            "Cases about regions that wait: for a decision (open), or for their effect (approved).",
-        );
-        for (state, count) in cases {
-            let _ = writeln!(out, "{name}{{state=\"{state}\"}} {count}");
-        }
-        let name = "flk_reconcile_settled_total";
-        family(&mut out, name, "counter", "Conflicts between regions that somebody settled in this log.");
-        let _ = writeln!(out, "{name} {settled}");
-        let name = "dedup_divergence";
-        family(
-            &mut out,
-            name,
-            "gauge",
-            "Ids under which two regions took different contents before they knew of each other.",
-        );
-        for peer in &self.peers {
+        let help = "Cases about regions that wait: for a decision (open), or for their effect (approved).";
+        let cases = cases.map(|(state, count)| (format!("state=\"{state}\""), count as f64));
+        page.put("flk_reconcile_cases", "gauge", help, cases);
+        let help = "Conflicts between regions that somebody settled in this log.";
+        page.put("flk_reconcile_settled_total", "counter", help, one(settled as f64));
+        let clashes = self.peers.iter().map(|peer| {
             let (a, b) = if *own < peer.region { (own, &peer.region) } else { (&peer.region, own) };
             let count = conflicts.iter().find(|(x, y, _)| x == a && y == b).map_or(0, |(_, _, count)| *count);
-            let _ = writeln!(out, "{name}{{region_a=\"{a}\",region_b=\"{b}\"}} {count}");
+            (format!("region_a=\"{a}\",region_b=\"{b}\""), count as f64)
+        });
+        let help = "Ids under which two regions took different contents before they knew of each other.";
+        page.put("dedup_divergence", "gauge", help, clashes.collect::<Vec<_>>());
+        page.0
+    }
+}
+
+/// A section of a metrics page, in the text format of Prometheus.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    /// A metric, with a row for each of these labels.
+    fn put(&mut self, name: &str, kind: &str, help: &str, rows: impl IntoIterator<Item = (String, f64)>) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in rows {
+            let labels = if labels.is_empty() { labels } else { format!("{{{labels}}}") };
+            let _ = writeln!(self.0, "{name}{labels} {value}");
         }
-        out
     }
 }
 
 fn since(since_ms: u64, now_ms: u64) -> u64 {
     if since_ms == 0 { 0 } else { now_ms.saturating_sub(since_ms) }
-}
-
-fn family(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }

@@ -23,6 +23,8 @@ const AWAY_AFTER: Duration = Duration::from_secs(5);
 /// The last range that a region asked for.
 struct Given {
     from: Lsn,
+    /// When there is another: at once only after a full one, because each is a record of the log that takes it in.
+    next: Duration,
     note: Bytes,
     chunk: String,
     packed: Bytes,
@@ -141,12 +143,19 @@ impl Shelf {
             return Ok(given.note.clone());
         }
         let applied = home.ledger(|ledger| ledger.applied());
-        if from == Lsn::ZERO || from > applied.next() {
+        let early = course.given.as_ref().is_some_and(|given| home.up() < given.next);
+        if early || from == Lsn::ZERO || from > applied.next() {
             return Err(NotGiven::Nothing);
         }
         let before = Lsn(from.0 - 1);
-        let mut cut =
-            course.cut.take().filter(|cut| cut.end() == before).unwrap_or_else(|| Cut::after(before));
+        if course.cut.as_ref().is_none_or(|cut| cut.end() != before) {
+            course.cut = Some(Cut::after(before));
+        }
+        // Who asks may go away at any time, and then this ends at whichever `await` it is. Reading on can be taken up there;
+        // a range that was half gathered cannot, so what it is gathered from is not put back then.
+        let looked = course.cut.as_mut().expect("it was put there").look(home).await;
+        let mut cut = course.cut.take().expect("it was put there");
+        looked.map_err(NotGiven::Failed)?;
         let found = next(home, regions, &mut cut).await.map_err(NotGiven::Failed)?;
         let now_ms = home.wall_ms();
         {
@@ -161,14 +170,15 @@ impl Shelf {
             times.asked_ms = now_ms;
         }
         course.cut = Some(cut);
-        let Some((Range { bill, packed }, note)) = found else { return Err(NotGiven::Nothing) };
+        let Some((Range { bill, packed, full }, note)) = found else { return Err(NotGiven::Nothing) };
         {
             let mut inner = regions.lock();
             inner.shipped = inner.shipped.max(bill.to.0);
             inner.bills += 1;
         }
         let note = Bytes::from(note);
-        course.given = Some(Given { from, note: note.clone(), chunk: bill.chunk(), packed });
+        let next = home.up() + if full { Duration::ZERO } else { TICK };
+        course.given = Some(Given { from, next, note: note.clone(), chunk: bill.chunk(), packed });
         Ok(note)
     }
 
@@ -205,7 +215,6 @@ async fn next<H: Home, P>(
     regions: &Regions<P>,
     cut: &mut Cut,
 ) -> Result<Option<(Range, Vec<u8>)>, String> {
-    cut.look(home).await?;
     if !cut.is_ready() {
         return Ok(None);
     }
