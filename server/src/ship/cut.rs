@@ -5,7 +5,6 @@
 
 use super::bill::Bill;
 use super::chunk::{self, ITEMS_MAX, TARGET};
-use super::plan;
 use super::ports::Home;
 use super::withhold::Stays;
 use bytes::Bytes;

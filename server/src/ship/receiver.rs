@@ -198,7 +198,10 @@ async fn fetch<H: Home, P: Place>(
     if packed.len() as u64 != bill.bytes || Digest(Sha256::digest(&packed).into()) != bill.digest {
         return Err(wrong("it is not what its bill says"));
     }
-    let opened = home.aside(move || chunk::open(&packed, &bill).map(|items| Open { bill, items })).await.map_err(Trouble::Away)?;
+    let opened = home
+        .aside(move || chunk::open(&packed, &bill).map(|items| Open { bill, items }))
+        .await
+        .map_err(Trouble::Away)?;
     opened.map(Some).map_err(|why| wrong(&why))
 }
 

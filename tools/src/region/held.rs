@@ -11,7 +11,7 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use engine::codec::Reader;
-use engine::event::{Event, Item, Payload, Position, Record, ship};
+use engine::event::{Declaration, Event, Item, Payload, Position, Record, ship};
 use engine::limits::EVENT_MAX;
 use engine::log::Lsn;
 use segments::shipment::known::Known;
@@ -61,6 +61,9 @@ struct Split {
     survivor: String,
     streams: BTreeMap<String, Stream>,
     known: Known,
+    /// Whether the survivor's own log is as others got it. Where it withheld something, others got what only its node makes of its
+    /// leaves, and its shipments have that.
+    own: bool,
     /// Records whose submissions no `Attested` covers yet.
     waiting: VecDeque<(Lsn, Record)>,
 }
@@ -78,11 +81,17 @@ impl Split {
                 }
             }
         }
+        if withholds(&record) {
+            self.own = false;
+        }
         self.known.look(lsn, &record)?;
         self.waiting.push_back((lsn, record));
         let survivor = self.survivor.clone();
         while let Some((_, record)) = self.waiting.pop_front_if(|(lsn, _)| *lsn <= self.known.upto()) {
             let items = ship(record, &mut self.known.take());
+            if !self.own {
+                continue;
+            }
             self.stream(&survivor)?.put(&items).map_err(|error| error.to_string())?;
         }
         Ok(())
@@ -96,6 +105,12 @@ impl Split {
         }
         Ok(self.streams.get_mut(region).expect("it was put there"))
     }
+}
+
+/// Whether the log says in it that some of its submissions stay where they are.
+fn withholds(record: &Record) -> bool {
+    let withheld = |event: &Event| matches!(event, Event::Declared(declared) if matches!(declared.what, Declaration::Withheld { .. }));
+    matches!(&record.payload, Payload::Events(events) if events.iter().any(withheld))
 }
 
 impl Held {
@@ -122,6 +137,7 @@ impl Held {
             survivor: survivor.clone(),
             streams: BTreeMap::new(),
             known: Known::after(Lsn::ZERO),
+            own: true,
             waiting: VecDeque::new(),
         };
         let mut progress = ui.progress("survivor", files.bytes(), Unit::Bytes);
@@ -137,6 +153,9 @@ impl Held {
         });
         progress.finish();
         tail.map_err(opened)?;
+        if !split.own {
+            split.streams.remove(&survivor);
+        }
         let mut logs = BTreeMap::new();
         for (region, mut stream) in split.streams {
             let path = split.folder.join(&region);

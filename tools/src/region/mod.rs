@@ -4,6 +4,7 @@ mod held;
 mod place;
 mod readmit;
 pub(crate) mod restore;
+mod sources;
 
 use crate::report::{Fault, Report};
 use crate::ui::Ui;

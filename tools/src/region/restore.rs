@@ -18,15 +18,14 @@ use std::path::{Path, PathBuf};
 
 use engine::checkpoint::{Signed, Verifier};
 use engine::event::{Declaration, Declared, Event, Imported, Item, Payload, Position, Record, WHY_MAX};
-use engine::ids::TenantId;
 use engine::limits::{RECORD_EVENTS_MAX, TIME_MAX_MS};
 use engine::log::{Digest, Lsn};
 use segments::copy::NewLog;
 use segments::{Frame, Identity, Owner};
 use serde_json::json;
 
-use super::held::Held;
-use super::place::{Shipments, keys};
+use super::place::Shipments;
+use super::sources::{Lost, again, sources, withheld};
 use crate::audit::Wrong;
 use crate::audit::fold::{Appended, Counts, Fold, Watch};
 use crate::audit::home::read_checkpoint;
@@ -96,14 +95,6 @@ struct Known {
     signed: Signed,
     /// Whether it says that another region holds so much.
     mirror: bool,
-}
-
-/// Where a lost region's log is.
-struct Lost {
-    log: Shipments,
-    /// What a survivor holds, if there are no bills.
-    held: Option<Held>,
-    place: PathBuf,
 }
 
 /// What folding found.
@@ -179,49 +170,6 @@ pub fn run(args: &Args, ui: Ui) -> Result<Report, Fault> {
     }
 }
 
-/// The lost log, and those of others that it may have taken in.
-fn sources(args: &Args, ui: Ui) -> Result<(Lost, Vec<Shipments>), Fault> {
-    let (region, mut peers) = (&args.region, peers(args)?);
-    if let Some(place) = &args.place {
-        let log = Shipments::open(place, region, &args.keys)?;
-        return Ok((Lost { log, held: None, place: place.clone() }, peers));
-    }
-    let Some(data) = &args.survivor else {
-        let next = "flk region restore --help";
-        return Err(Fault::new("nothing to restore from", region, "neither --place nor --survivor", next));
-    };
-    let key = keys(&args.keys, region)?.log;
-    let held = Held::read(data, ui)?;
-    if !held.logs.contains_key(region) || held.survivor == *region {
-        let why = format!("it is of region {} and has taken in nothing of {region}", held.survivor);
-        let next = "name the data directory of a region that had";
-        return Err(Fault::new("nothing to restore", data.display(), why, next).exit(Exit::Missing));
-    }
-    let log = Shipments::held(&held, region, vec![key])?;
-    for other in held.logs.keys().filter(|other| *other != region) {
-        if !peers.iter().any(|peer| peer.region == *other) {
-            peers.push(Shipments::held(&held, other, Vec::new())?);
-        }
-    }
-    Ok((Lost { log, held: Some(held), place: data.clone() }, peers))
-}
-
-fn peers(args: &Args) -> Result<Vec<Shipments>, Fault> {
-    let mut peers: Vec<Shipments> = Vec::new();
-    for text in &args.peer {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let next = "give --peer 'NAME PLACE VKEY_FILE'";
-        let &[name, place, vkeys] = words.as_slice() else {
-            return Err(Fault::new("no peer", text, "it is not: name place vkey_file", next));
-        };
-        if name == args.region || peers.iter().any(|peer| peer.region == name) {
-            return Err(Fault::new("no peer", text, "it stands twice, or is the lost region", next));
-        }
-        peers.push(Shipments::open(Path::new(place), name, Path::new(vkeys))?);
-    }
-    Ok(peers)
-}
-
 /// A log that was written and not proven.
 struct Written {
     new: NewLog,
@@ -257,7 +205,7 @@ fn write(
         };
         match item {
             Item::Event { event, .. } => events.push(event),
-            Item::Withheld(_) => return Err(withheld(args, lost)),
+            Item::Withheld(_) => return Err(withheld(lost)),
             Item::Seen { origin, from, to } => {
                 let items = again(peers, &origin, from, to, written.last.next())?;
                 written.imported += items.iter().filter(|item| **item == Item::End).count() as u64;
@@ -288,62 +236,6 @@ fn write(
     }
     written.new.commit(written.last).map_err(|error| unwritable(&error))?;
     Ok(written)
-}
-
-/// What is withheld is nowhere but in the region's own log: there is no other place from which it could be made again.
-fn withheld(args: &Args, lost: &mut Shipments) -> Fault {
-    let mut tenants: BTreeMap<TenantId, u64> = BTreeMap::new();
-    let counted = lost.seek(Position::FIRST).and_then(|_| {
-        while let Some(item) = lost.next()? {
-            if let Item::Withheld(withheld) = item {
-                *tenants.entry(withheld.tenant).or_default() += 1;
-            }
-        }
-        Ok(())
-    });
-    let all: u64 = tenants.values().sum();
-    let names: Vec<String> = tenants.iter().map(|(tenant, count)| format!("{tenant} ({count})")).collect();
-    let least = if counted.is_ok() { "" } else { "at least " };
-    let why = format!(
-        "{least}{} submissions of {} were withheld: region {} alone has them, and without them there is no log",
-        thousands(all),
-        names.join(", "),
-        args.region
-    );
-    let next = "restore a copy of that region's own data: flk snapshot, or a disk of one of its nodes";
-    Fault::new("cannot restore", args.place.display(), why, next).exit(Exit::Missing)
-}
-
-/// What the lost region had imported, from the shipments of whose it was.
-fn again(
-    peers: &mut [Shipments],
-    origin: &str,
-    from: Position,
-    to: Position,
-    lsn: Lsn,
-) -> Result<Vec<Item>, Fault> {
-    let fault = |why: String, next: String| {
-        Fault::new("an import is missing", format!("record {lsn}"), why, next).exit(Exit::Missing)
-    };
-    let Some(peer) = peers.iter_mut().find(|peer| peer.region == origin) else {
-        let why = format!("it took in records of region {origin}, which is not named");
-        return Err(fault(why, format!("give --peer '{origin} PLACE VKEY_FILE'")));
-    };
-    // A range that came twice, or again after a readmission, begins before the end of the last one.
-    if from != peer.position() && !peer.seek(from)? || to <= from {
-        let why = format!("it took in region {origin} from record {}, where none begins", from.lsn);
-        return Err(fault(why, "keep the place for whoever finds out why".into()).exit(Exit::Tampered));
-    }
-    let mut items = Vec::new();
-    while peer.position() < to {
-        let Some(item) = peer.next()? else {
-            let (ends, wanted) = (peer.position().lsn.0 - 1, to.lsn);
-            let why = format!("region {origin}'s place ends at record {ends}, and {wanted} is needed");
-            return Err(fault(why, "wait until that region has shipped, or restore its place".into()));
-        };
-        items.push(item);
-    }
-    Ok(items)
 }
 
 /// Folds what was written and holds it against everything that is known of the lost log.
