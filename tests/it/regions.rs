@@ -313,9 +313,14 @@ fn a_change_of_leader_neither_skips_nor_repeats() {
     let peer = format!("s {place} {}", vkey(&directory.path().join("s")));
     let settings =
         [("FLK_REGION", "g".into()), ("FLK_REGIONS_PLACE", place.into()), ("FLK_REGIONS_PEERS", peer)];
-    let mut group = Group::with(3, Default::default(), &settings);
+    let group = Group::with(3, Default::default(), &settings);
     let peer = format!("g {place} {}", vkey(&group.data(1)));
     let single = alone.with("FLK_REGIONS_PEERS", &peer).ready();
+    through_changes_of_leader(group, single);
+}
+
+/// Both regions take submissions while whoever leads the group is killed, twice; then they are one, and nothing is lost.
+pub fn through_changes_of_leader(mut group: Group, single: Node) {
     let numbers = Arc::new(AtomicU64::new(0));
     let (mut here, mut there) = (Vec::new(), Vec::new());
     for _ in 0..2 {

@@ -103,8 +103,7 @@ pub struct Kept(pub Timestamp);
 /// # Errors
 /// What is wrong with the settings.
 pub fn open(bucket: &Bucket, key: AwsCredential, out: Outbound) -> Result<Box<dyn ObjectStore>, String> {
-    let key = Arc::new(key);
-    let sender = Sender { out, url: bucket.url.clone(), key, region: bucket.region.clone() };
+    let sign = Some((Arc::new(key), bucket.region.clone()));
     let store = AmazonS3Builder::new()
         .with_endpoint(bucket.url.origin())
         .with_bucket_name(&bucket.name)
@@ -116,13 +115,22 @@ pub fn open(bucket: &Bucket, key: AwsCredential, out: Outbound) -> Result<Box<dy
         // Trying again is the lane's work.
         .with_retry(RetryConfig { max_retries: 0, retry_timeout: PATIENCE, ..RetryConfig::default() })
         .with_client_options(ClientOptions::new().with_allow_http(true))
-        .with_http_connector(Connect(sender))
+        .with_http_connector(Connect(Sender { out, url: bucket.url.clone(), sign }))
         .build();
     store.map(|store| Box::new(store) as Box<dyn ObjectStore>).map_err(|error| error.to_string())
 }
 
+/// The way out for `object_store`.
 #[derive(Debug)]
-struct Connect(Sender);
+pub struct Connect(Sender);
+
+impl Connect {
+    /// One that signs nothing: `object_store` has put in what the store wants.
+    #[must_use]
+    pub fn unsigned(out: Outbound, url: Url) -> Connect {
+        Connect(Sender { out, url, sign: None })
+    }
+}
 
 impl HttpConnector for Connect {
     fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
@@ -135,8 +143,8 @@ impl HttpConnector for Connect {
 struct Sender {
     out: Outbound,
     url: Url,
-    key: Arc<AwsCredential>,
-    region: String,
+    /// The key, and the region that requests are signed for.
+    sign: Option<(Arc<AwsCredential>, String)>,
 }
 
 impl HttpService for Sender {
@@ -154,6 +162,7 @@ impl HttpService for Sender {
 
 impl Sender {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let Some((key, region)) = &self.sign else { return pass(&self.out, &self.url, request).await };
         let (mut head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
         if let Some(KeepUntil(until)) = head.extensions.get() {
@@ -165,9 +174,7 @@ impl Sender {
         }
         let digest = Sha256::digest(&body);
         let mut request = HttpRequest::from_parts(head, body.into());
-        AwsAuthorizer::new(&self.key, "s3", &self.region)
-            .try_authorize(&mut request, Some(&digest))
-            .map_err(wrong)?;
+        AwsAuthorizer::new(key, "s3", region).try_authorize(&mut request, Some(&digest)).map_err(wrong)?;
         let mut answer = pass(&self.out, &self.url, request).await?;
         if let Some(kept) = kept(answer.headers()) {
             answer.extensions_mut().insert(kept);
@@ -176,11 +183,8 @@ impl Sender {
     }
 }
 
-/// Sends a request of `object_store` to this address, whatever it names itself.
-///
-/// # Errors
-/// Why no answer came.
-pub async fn pass(out: &Outbound, url: &Url, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+/// Sends a request to this address, whatever it names itself.
+async fn pass(out: &Outbound, url: &Url, request: HttpRequest) -> Result<HttpResponse, HttpError> {
     let (mut head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());

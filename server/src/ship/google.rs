@@ -1,14 +1,11 @@
 //! A bucket of Google Cloud Storage: `object_store` says what to ask, through its XML interface, under a token that is made of the service
 //! account's key here; nothing is asked of anybody else.
 
-use crate::anchor::bucket::{PATIENCE, pass, plain};
+use crate::anchor::bucket::{Connect, PATIENCE, plain};
 use crate::outbound::{Outbound, Url};
-use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
-use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 
 /// Longest key file, bytes.
 const KEY_MAX: u64 = 64 << 10;
@@ -42,38 +39,10 @@ pub fn open(url: &Url, bucket: &str, key_file: &Path, out: Outbound) -> Result<B
         // Trying again is the shipper's work.
         .with_retry(RetryConfig { max_retries: 0, retry_timeout: PATIENCE, ..RetryConfig::default() })
         .with_client_options(ClientOptions::new().with_allow_http(true))
-        .with_http_connector(Connect(Sender { out, url: url.clone() }))
+        .with_http_connector(Connect::unsigned(out, url.clone()))
         .build();
     // What the library says of a key that it cannot read may hold a part of it.
     store
         .map(|store| Box::new(store) as Box<dyn ObjectStore>)
         .map_err(|_| at("it is no key of a service account"))
-}
-
-#[derive(Debug)]
-struct Connect(Sender);
-
-impl HttpConnector for Connect {
-    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.0.clone()))
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Sender {
-    out: Outbound,
-    url: Url,
-}
-
-impl HttpService for Sender {
-    fn call<'life, 'call>(
-        &'life self,
-        request: HttpRequest,
-    ) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'call>>
-    where
-        'life: 'call,
-        Self: 'call,
-    {
-        Box::pin(pass(&self.out, &self.url, request))
-    }
 }
