@@ -13,6 +13,7 @@ use engine::event::{Event, Item, Record};
 use engine::log::{Digest, Lsn};
 use segments::shipment::known::{Known, says_something};
 use sha2::{Digest as _, Sha256};
+use std::collections::VecDeque;
 
 /// A range, and what is said of it.
 pub struct Range {
@@ -24,10 +25,14 @@ pub struct Range {
     pub full: bool,
 }
 
+/// Bytes of records that are kept between looking at them and cutting; the others are read again.
+const KEPT_MAX: usize = 4 << 20;
+
 /// Where the next range begins, and what is known of what comes after.
 pub struct Cut {
     after: Lsn,
     known: Known,
+    kept: Kept,
     /// Up to here there was nothing to say when it was looked at.
     quiet: Lsn,
     /// Up to here the leaves can be read that say what became of what is withheld.
@@ -39,7 +44,14 @@ pub struct Cut {
 impl Cut {
     /// The range after this record is the next one.
     pub fn after(lsn: Lsn) -> Cut {
-        Cut { after: lsn, known: Known::after(lsn), quiet: lsn, readable: Lsn::ZERO, awaited: None }
+        Cut {
+            after: lsn,
+            known: Known::after(lsn),
+            kept: Kept::default(),
+            quiet: lsn,
+            readable: Lsn::ZERO,
+            awaited: None,
+        }
     }
 
     /// The last record before the next range.
@@ -65,8 +77,9 @@ impl Cut {
             }
         }
         while self.known.read < applied && !self.known.is_full() {
-            for (lsn, record) in read(home, self.known.read.next(), applied).await? {
+            for (lsn, record, bytes) in read(home, self.known.read.next(), applied).await? {
                 self.known.look(lsn, &record)?;
+                self.kept.put(lsn, record, bytes);
             }
         }
         Ok(())
@@ -117,8 +130,12 @@ impl Cut {
     async fn gather<H: Home>(&mut self, home: &H, upto: Lsn) -> Result<(Vec<Item>, Lsn, bool), String> {
         let (mut items, mut at, mut bytes) = (Vec::new(), self.after, 0);
         while at < upto {
-            let mut records = read(home, at.next(), upto).await?;
-            records.retain(|(lsn, _)| *lsn <= upto);
+            let mut records = self.kept.take(at.next(), upto);
+            if records.is_empty() {
+                let read = read(home, at.next(), upto).await?;
+                records = read.into_iter().map(|(lsn, record, _)| (lsn, record)).collect();
+                records.retain(|(lsn, _)| *lsn <= upto);
+            }
             let stays = Stays::of(home, &records).await?;
             for (lsn, record) in records {
                 let more = stays.ship(lsn, record, &mut self.known.take())?;
@@ -134,13 +151,48 @@ impl Cut {
     }
 }
 
-async fn read<H: Home>(home: &H, from: Lsn, to: Lsn) -> Result<Vec<(Lsn, Record)>, String> {
+/// Records one after the other, with their bytes.
+#[derive(Default)]
+struct Kept {
+    records: VecDeque<(Lsn, Record, usize)>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn put(&mut self, lsn: Lsn, record: Record, bytes: usize) {
+        let follows = self.records.back().is_none_or(|(last, ..)| last.next() == lsn);
+        if follows && self.bytes + bytes <= KEPT_MAX {
+            self.records.push_back((lsn, record, bytes));
+            self.bytes += bytes;
+        }
+    }
+
+    /// Those from one to another, about as many as a range has; none if the first is not here. What lies before it goes.
+    fn take(&mut self, from: Lsn, to: Lsn) -> Vec<(Lsn, Record)> {
+        while self.pop(|lsn| lsn < from).is_some() {}
+        let (mut taken, mut next, mut size) = (Vec::new(), from, 0);
+        while let Some((lsn, record, bytes)) = self.pop(|lsn| lsn == next && lsn <= to && size < TARGET) {
+            size += bytes;
+            next = lsn.next();
+            taken.push((lsn, record));
+        }
+        taken
+    }
+
+    fn pop(&mut self, wanted: impl Fn(Lsn) -> bool) -> Option<(Lsn, Record, usize)> {
+        let popped = self.records.pop_front_if(|(lsn, ..)| wanted(*lsn))?;
+        self.bytes -= popped.2;
+        Some(popped)
+    }
+}
+
+async fn read<H: Home>(home: &H, from: Lsn, to: Lsn) -> Result<Vec<(Lsn, Record, usize)>, String> {
     let records = home.read(from, to).await?;
     if records.is_empty() {
         return Err(format!("record {from} is not there"));
     }
     let decode = |(lsn, bytes): (Lsn, Vec<u8>)| match Record::decode(&bytes) {
-        Ok(record) => Ok((lsn, record)),
+        Ok(record) => Ok((lsn, record, bytes.len())),
         Err(error) => Err(format!("record {lsn}: {error}")),
     };
     records.into_iter().map(decode).collect()
@@ -177,4 +229,32 @@ async fn pack<H: Home>(
         withheld,
     };
     Ok(Range { bill, packed: packed.into(), full: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::event::Payload;
+
+    #[test]
+    fn what_is_kept_is_taken_in_order_and_only_from_where_it_is_wanted() {
+        let record = || Record { leader: 1, payload: Payload::Blank };
+        let mut kept = Kept::default();
+        for lsn in [5, 6, 7, 9, 8] {
+            kept.put(Lsn(lsn), record(), TARGET / 2);
+        }
+        let mut take =
+            |from, to| kept.take(Lsn(from), Lsn(to)).iter().map(|(lsn, _)| lsn.0).collect::<Vec<_>>();
+        assert_eq!(take(4, 9), [0; 0], "the first is not here, and nothing goes");
+        assert_eq!(take(5, 5), [5]);
+        assert_eq!(take(6, 9), [6, 7], "as much as a range has");
+        assert_eq!(take(8, 9), [8], "what did not follow was not kept");
+        assert_eq!((take(9, 9), kept.bytes), (vec![], 0));
+        for lsn in 1..100 {
+            kept.put(Lsn(lsn), record(), KEPT_MAX / 8);
+        }
+        assert_eq!((kept.records.len(), kept.bytes), (8, KEPT_MAX));
+        kept.take(Lsn(50), Lsn(60));
+        assert_eq!((kept.records.len(), kept.bytes), (0, 0), "what lies before goes");
+    }
 }
