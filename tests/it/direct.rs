@@ -3,9 +3,7 @@
 use crate::load::{Load, insist_all_present};
 use crate::node::{Node, Start};
 use crate::pcs::submission;
-use crate::regions::{
-    TOKEN, World, accepted, converged, metric, regions, sound, through_changes_of_leader, wait,
-};
+use crate::regions::{TOKEN, World, accepted, converged, metric, regions, sound, wait};
 use crate::trio::Group;
 use crate::{ports, tools};
 use serde_json::Value;
@@ -189,4 +187,34 @@ fn whoever_leads_is_asked() {
     });
     let single = alone.with("FLK_REGIONS_PEERS", &format!("g {nodes}{}", vkey(&group.data(1)))).ready();
     through_changes_of_leader(group, single);
+}
+
+/// Both regions take submissions while whoever leads the group is killed, twice; then they are one, and nothing is lost.
+pub fn through_changes_of_leader(mut group: Group, single: Node) {
+    let numbers = Arc::new(AtomicU64::new(0));
+    let (mut here, mut there) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let leader = group.leader();
+        let loads = [&group.nodes[&leader], &single].map(|node| Load::start(node.address, 2, &numbers));
+        loads.iter().for_each(|load| load.wait_for(150));
+        group.nodes.remove(&leader).expect("it leads").kill();
+        let [mine, theirs] = loads.map(Load::end);
+        here.extend(mine);
+        there.extend(theirs);
+        group.leader();
+        group.start(leader);
+    }
+    wait("both regions are the same", || {
+        let (g, s) = (group.json(&["status"])["data"]["group"]["regions"].clone(), regions(&single));
+        let held = |region: &Value, other: &Value| {
+            let peer = &region["peers"][0];
+            peer["leaves"] == other["newest"] && peer["proven"] == region["newest"]
+        };
+        (g["merged"] == s["merged"] && g["merged"].is_string() && held(&g, &s) && held(&s, &g)).then_some(())
+    });
+    insist_all_present(&single, &here);
+    let leader = group.leader();
+    insist_all_present(&group.nodes[&leader], &there);
+    single.stop();
+    group.insist_sound(&here);
 }

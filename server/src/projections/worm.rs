@@ -363,11 +363,9 @@ fn seek_record(reader: &mut BufReader<File>, bytes: u64, from: Lsn) -> io::Resul
     let (mut low, mut high) = (0, bytes);
     while low < high {
         let middle = low + (high - low) / 2;
-        let mut begin = 0;
-        reader.seek(io::SeekFrom::Start(middle.saturating_sub(1)))?;
-        if middle > 0 {
-            begin = middle - 1 + reader.skip_until(b'\n')? as u64;
-        }
+        let before = middle.saturating_sub(1);
+        reader.seek(io::SeekFrom::Start(before))?;
+        let begin = if middle > 0 { before + reader.skip_until(b'\n')? as u64 } else { 0 };
         let line = if begin < high { next_line(reader)? } else { None };
         match line {
             Some(line) if lsn_of(&line)? < from => low = begin + line.len() as u64 + 1,

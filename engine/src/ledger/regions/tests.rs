@@ -2,8 +2,7 @@
 
 mod withheld;
 
-use alloc::format;
-use alloc::vec;
+use alloc::{format, vec};
 
 use proptest::prelude::*;
 
