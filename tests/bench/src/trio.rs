@@ -46,7 +46,15 @@ impl<'a> Trio<'a> {
             }
             trio.launch(node)?;
             let address = trio.addrs[&node].1.to_string();
-            trio.flk(&["add", &node.to_string(), &address, "--voter"], true)?;
+            // A node that was started a moment ago may not listen yet: an operator asks again.
+            let mut tries = 0;
+            while let Err(error) = trio.flk(&["add", &node.to_string(), &address, "--voter"], true) {
+                tries += 1;
+                if tries == 50 {
+                    return Err(error);
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
             trio.nodes[&node].wait_ready()?;
         }
         trio.find_leader()?;
