@@ -1,6 +1,7 @@
 //! Regions that ask each other's nodes, with nothing between them.
 
 use crate::load::{Load, insist_all_present};
+use crate::lost::{Grown, submit};
 use crate::node::{Node, Start};
 use crate::pcs::submission;
 use crate::regions::{TOKEN, World, accepted, converged, metric, regions, sound, wait};
@@ -105,19 +106,7 @@ fn regions_that_ask_each_other_end_with_one_truth() {
 #[test]
 fn a_lost_region_that_shipped_to_no_place_is_restored_from_a_survivor() {
     let (world, _, _) = world();
-    let nodes = world.ready();
-    let submit = |node: &Node, numbers: std::ops::Range<u64>| -> Vec<Vec<u8>> {
-        numbers.map(|number| accepted(&node.submit(&submission(number).body)).to_vec()).collect()
-    };
-    // Each knows of the other while it decides.
-    let mut ours = submit(&nodes[0], 0..20);
-    let theirs = submit(&nodes[1], 100..120);
-    converged(&nodes);
-    ours.extend(submit(&nodes[0], 20..40));
-    submit(&nodes[1], 120..140);
-    converged(&nodes);
-    let known = world.directory.path().join("known");
-    std::fs::write(&known, nodes[0].get("/tlog/a/checkpoint").body).expect("a file");
+    let Grown { nodes, ours, theirs, known } = Grown::of(&world);
     let [a, b] = nodes;
     a.kill();
     let (data, kept) = (world.data("a"), world.directory.path().join("kept"));

@@ -7,8 +7,35 @@ use crate::tools::{Said, flk, insist_sound, worm};
 use crate::trio::text;
 use std::path::{Path, PathBuf};
 
-fn submit(node: &Node, numbers: std::ops::Range<u64>) -> Vec<Vec<u8>> {
+/// Submits each of these; returns the answers.
+pub fn submit(node: &Node, numbers: std::ops::Range<u64>) -> Vec<Vec<u8>> {
     numbers.map(|number| accepted(&node.submit(&submission(number).body)).to_vec()).collect()
+}
+
+/// Two regions that know of each other while they decide, so that each log holds what it took in of the other one's.
+pub struct Grown {
+    pub nodes: [Node; 2],
+    /// The first region's answers to submissions 0 to 39.
+    pub ours: Vec<Vec<u8>>,
+    /// The second region's answers to submissions 100 to 119; it has those up to 139.
+    pub theirs: Vec<Vec<u8>>,
+    /// A file with a checkpoint of the first region's log over all of it.
+    pub known: PathBuf,
+}
+
+impl Grown {
+    pub fn of(world: &World) -> Grown {
+        let nodes = world.ready();
+        let mut ours = submit(&nodes[0], 0..20);
+        let theirs = submit(&nodes[1], 100..120);
+        converged(&nodes);
+        ours.extend(submit(&nodes[0], 20..40));
+        submit(&nodes[1], 120..140);
+        converged(&nodes);
+        let known = world.directory.path().join("known");
+        std::fs::write(&known, nodes[0].get("/tlog/a/checkpoint").body).expect("a file");
+        Grown { nodes, ours, theirs, known }
+    }
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -69,16 +96,7 @@ impl Lost {
 #[test]
 fn a_lost_region_is_restored_from_its_shipments_and_goes_on() {
     let world = World::new();
-    let nodes = world.ready();
-    // Both know of each other while they decide, so that its log holds what it took in of the other one's.
-    let mut ours = submit(&nodes[0], 0..20);
-    let theirs = submit(&nodes[1], 100..120);
-    converged(&nodes);
-    ours.extend(submit(&nodes[0], 20..40));
-    submit(&nodes[1], 120..140);
-    converged(&nodes);
-    let known = world.directory.path().join("known");
-    std::fs::write(&known, nodes[0].get("/tlog/a/checkpoint").body).expect("a file");
+    let Grown { nodes, ours, theirs, known } = Grown::of(&world);
     let [a, b] = nodes;
     a.kill();
     let keys = world.directory.path().join("kept");

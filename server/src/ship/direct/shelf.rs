@@ -157,6 +157,7 @@ impl Shelf {
         let mut cut = course.cut.take().expect("it was put there");
         looked.map_err(NotGiven::Failed)?;
         let found = next(home, regions, &mut cut).await.map_err(NotGiven::Failed)?;
+        regions.lock().why = None;
         let now_ms = home.wall_ms();
         {
             let times = &mut lock(&self.times)[nth];
