@@ -7,6 +7,7 @@
 
 pub mod anchor;
 pub mod answers;
+pub mod background;
 pub mod checkup;
 pub mod clock;
 pub mod config;

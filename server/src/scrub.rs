@@ -124,7 +124,7 @@ impl Scrubber {
         let bell = Arc::new(Bell::default());
         let theirs = bell.clone();
         let thread = std::thread::Builder::new().name("flk-scrub".into()).spawn(move || {
-            lower_priority();
+            crate::background::give_way(19);
             loop {
                 let begun = Instant::now();
                 let last = sealed();
@@ -215,14 +215,6 @@ fn check(
         Err(CheckError::NotSealed) => Ok(Some(flaw("a sealed segment", "no footer".into()))),
         Err(CheckError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => Err(Ended),
         Err(CheckError::Io(error)) => Ok(Some(flaw("a file that can be read", error.to_string()))),
-    }
-}
-
-/// Everybody else comes first. On Linux this is the thread's own priority.
-fn lower_priority() {
-    // SAFETY: plain system call on the calling thread, no memory is passed.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } != 0 {
-        tracing::debug!("the scrubber runs at normal priority");
     }
 }
 

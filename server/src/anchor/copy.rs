@@ -16,7 +16,7 @@
 //! task that failed half-way goes on where it was.
 
 use super::lane::Failure;
-use super::place::{Held, Place};
+use super::place::{Held, Place, TOGETHER};
 use super::targets::Target;
 use super::{follow, work};
 use crate::node::Node;
@@ -25,7 +25,7 @@ use bytes::Bytes;
 use engine::checkpoint::Signed;
 use engine::event::{AnchorKind, Event};
 use engine::log::{Digest, Lsn};
-use engine::tree::tiles::{Kind, Tile, WIDTH, bundle_push, new_tiles};
+use engine::tree::tiles::{Kind, Tile, WIDTH, new_tiles};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -40,9 +40,11 @@ use tokio::time::Instant;
 const STEP: u64 = WIDTH * WIDTH;
 /// First line of the evidence.
 const HEAD: &str = "flk copy 1\n";
-/// After each object a task rests for so many times what the object took, and for this long at most: a backlog may use a
-/// quarter of a disk and of a core that submissions want, too. A place that is far away is slow enough by itself.
-const REST: (u32, Duration) = (3, Duration::from_millis(10));
+/// Between two pieces of work a task rests for so many times what that took, and for this long at most: a backlog may use a
+/// hundredth of a disk and of a core that submissions want, too, so that far fewer than one answer in twenty meets it.
+const REST: (u32, Duration) = (99, Duration::from_secs(5));
+/// A task that has not ended after this long may use a quarter: then more comes in than is copied.
+const HURRY: (u32, Duration) = (3, Duration::from_mins(10));
 
 /// How far a place has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +98,7 @@ struct Job<'a> {
     target: &'a Target,
     place: &'a Place,
     now: Timestamp,
+    begun: Instant,
 }
 
 /// Copies everything up to this checkpoint; gives the evidence.
@@ -111,7 +114,7 @@ pub async fn copy(
 ) -> Result<Vec<u8>, Failure> {
     let now = i64::try_from(node.clock.wall_ms() / 1000).unwrap_or(i64::MAX);
     let now = Timestamp::from_second(now).map_err(|error| Failure::Refused(error.to_string()))?;
-    let job = Job { node, target, place, now };
+    let job = Job { node, target, place, now, begun: Instant::now() };
     let (mut copied, stamps, best) = node.anchors.to_copy(&target.name);
     let old = node.anchors.done(target).min(subject.size);
     let size = subject.size;
@@ -156,10 +159,13 @@ fn unreadable(error: &io::Error) -> Failure {
 
 impl Job<'_> {
     async fn put(&self, name: &str, bytes: Bytes) -> Result<Held, Failure> {
-        let begun = Instant::now();
-        let held = self.place.put(name, bytes, self.now).await;
-        tokio::time::sleep((begun.elapsed() * REST.0).min(REST.1)).await;
-        held
+        self.place.put(name, bytes, self.now).await
+    }
+
+    /// Between two pieces of work: lets others have what the first, begun then, took from them.
+    async fn rest(&self, since: Instant) {
+        let times = if self.begun.elapsed() < HURRY.1 { REST.0 } else { HURRY.0 };
+        tokio::time::sleep((since.elapsed() * times).min(REST.1)).await;
     }
 
     fn remember(&self, copied: Copied) {
@@ -169,11 +175,21 @@ impl Job<'_> {
     /// Tiles and bundles that a tree of `to` leaves has and one of `from` had not.
     async fn tiles(&self, from: u64, to: u64) -> Result<(), Failure> {
         let bundles = (from / WIDTH..to.div_ceil(WIDTH)).filter_map(|n| Tile::at(Kind::Entries, n, to));
-        for tile in bundles.chain(new_tiles(from, to)) {
-            let node = self.node.clone();
-            let read = tokio::task::spawn_blocking(move || bytes_of(&node, tile)).await;
-            let bytes = read.map_err(io::Error::other).flatten().map_err(|error| unreadable(&error))?;
-            self.put(&tile.path(), bytes.into()).await?;
+        let tiles: Vec<Tile> = bundles.chain(new_tiles(from, to)).collect();
+        let batches = tiles.chunks(TOGETHER);
+        let most = batches.len();
+        for (nth, tiles) in (1..).zip(batches) {
+            let since = Instant::now();
+            let (node, tiles) = (self.node.clone(), tiles.to_vec());
+            let read = move || {
+                let read = |tile: Tile| Ok((tile.path(), Bytes::from(bytes_of(&node, tile)?)));
+                tiles.into_iter().map(read).collect::<io::Result<Vec<_>>>()
+            };
+            let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten();
+            self.place.put_all(read.map_err(|error| unreadable(&error))?, self.now).await?;
+            if nth < most {
+                self.rest(since).await;
+            }
         }
         Ok(())
     }
@@ -203,7 +219,9 @@ impl Job<'_> {
         spans.pop();
         let end = |span: &crate::projections::worm::Span| span.first + span.count;
         let begin = spans.partition_point(|span| end(span) <= copied.worm);
-        for span in spans[begin..].iter().take_while(|span| end(span) <= size) {
+        let under = spans.partition_point(|span| end(span) <= size).max(begin);
+        for (nth, span) in (begin + 1..).zip(&spans[begin..under]) {
+            let since = Instant::now();
             let root = span.path.with_extension("root");
             for path in [&root, &span.path] {
                 let read = read(self.node.config.worm_path().join(path)).await;
@@ -220,6 +238,9 @@ impl Job<'_> {
             }
             copied.worm = end(span);
             self.remember(*copied);
+            if nth < under {
+                self.rest(since).await;
+            }
         }
         Ok(())
     }
@@ -267,14 +288,7 @@ async fn read(path: PathBuf) -> io::Result<Vec<u8>> {
 fn bytes_of(node: &Node, tile: Tile) -> io::Result<Vec<u8>> {
     match tile.kind {
         Kind::Hashes { .. } => node.fold.projector.tiles().bytes(tile),
-        Kind::Entries => {
-            let from = tile.first();
-            let mut bundle = Vec::new();
-            for leaf in node.fold.projector.leaves(from, from + u64::from(tile.width))? {
-                bundle_push(&mut bundle, &leaf);
-            }
-            Ok(bundle)
-        }
+        Kind::Entries => node.fold.projector.bundle(tile),
     }
 }
 

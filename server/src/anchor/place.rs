@@ -4,7 +4,8 @@
 //! something else was not put by this log. Nothing is believed to be there that was not read back whole; in a bucket the
 //! lock is read back, too.
 //!
-//! L1: a place has one request under way; one that hangs in the kernel holds the place, not one more thread for each try.
+//! L1: a place has [`TOGETHER`] requests under way; one that hangs in the kernel holds the place, not one more thread for each
+//! try.
 
 use super::bucket::{KeepUntil, Kept};
 use super::lane::Failure;
@@ -18,6 +19,9 @@ use tokio::sync::Semaphore;
 
 /// How long one object may take, put and read back.
 const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Objects that may be put together. Their syncs meet in the device's queue, so that a disk does few of them for many objects.
+pub const TOGETHER: usize = 16;
 
 /// A place.
 #[derive(Clone, Debug)]
@@ -68,18 +72,38 @@ impl Place {
     /// [`Failure::Contradicted`] when something else lies there, [`Failure::Refused`] when the store does not do what it
     /// must, else [`Failure::Later`].
     pub async fn put(&self, name: &str, bytes: Bytes, now: Timestamp) -> Result<Held, Failure> {
+        let mut held = self.put_all(vec![(name.to_owned(), bytes)], now).await?;
+        Ok(held.pop().unwrap_or_default())
+    }
+
+    /// Makes sure of each of these, [`TOGETHER`] at most, at the same time.
+    ///
+    /// # Errors
+    /// That of the first one that has one; the others may lie there or not.
+    pub async fn put_all(&self, objects: Vec<(String, Bytes)>, now: Timestamp) -> Result<Vec<Held>, Failure> {
+        debug_assert!(objects.len() <= TOGETHER, "that many wait for each other's syncs");
         let Ok(held) = self.one.clone().try_acquire_owned() else {
             return Err(Failure::Later("the request before this one has not come back".into(), None));
         };
-        let this = self.clone();
-        let name = name.to_owned();
-        let task = tokio::spawn(async move {
-            let _held = held;
-            this.put_now(&name, bytes, now).await
+        let held = Arc::new(held);
+        let tasks = objects.into_iter().map(|(name, bytes)| {
+            let (this, held) = (self.clone(), held.clone());
+            tokio::spawn(async move {
+                let _held = held;
+                this.put_now(&name, bytes, now).await
+            })
         });
-        match tokio::time::timeout(self.patience, task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(error)) => Err(Failure::Later(error.to_string(), None)),
+        let tasks: Vec<_> = tasks.collect();
+        drop(held);
+        let all = async {
+            let mut all = Vec::with_capacity(tasks.len());
+            for task in tasks {
+                all.push(task.await.unwrap_or_else(|error| Err(Failure::Later(error.to_string(), None))));
+            }
+            all.into_iter().collect()
+        };
+        match tokio::time::timeout(self.patience, all).await {
+            Ok(result) => result,
             Err(_) => Err(Failure::Later(format!("no answer within {:?}", self.patience), None)),
         }
     }

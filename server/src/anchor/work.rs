@@ -7,6 +7,7 @@ use super::lane::{Failure, Next};
 use super::state::Cosigned;
 use super::targets::{Target, Way};
 use super::{Anchors, calendar, enrich, follow, stamp, witness};
+use crate::background;
 use crate::node::Node;
 use crate::projections::tiles::Published;
 use engine::event::{Anchored, Event};
@@ -35,7 +36,12 @@ pub async fn run(node: Arc<Node>) {
     tasks.spawn(enrich::run(node.clone()));
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     for nth in 0..node.anchors.targets.len() {
-        tasks.spawn(work(node.clone(), nth, permits.clone()));
+        let worker = work(node.clone(), nth, permits.clone());
+        match (&node.anchors.targets[nth].way, background::handle()) {
+            // It reads and writes all there is.
+            (Way::Copy { .. }, Some(background)) => tasks.spawn_on(worker, background),
+            _ => tasks.spawn(worker),
+        };
         if matches!(node.anchors.targets[nth].way, Way::Calendars(_)) {
             tasks.spawn(calendar::run(node.clone(), nth));
         }

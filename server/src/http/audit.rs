@@ -13,7 +13,7 @@ use crate::projections::tiles::Published;
 use crate::receipts;
 use engine::ledger::First;
 use engine::summary::PcsId;
-use engine::tree::tiles::{Kind, Tile, bundle_push};
+use engine::tree::tiles::{Kind, Tile};
 use hyper::header::{self, HeaderMap};
 use serde_json::json;
 use std::io::Write as _;
@@ -251,14 +251,11 @@ pub(super) async fn entries(
     let published = published(node, region)?;
     let tile = wanted(&published, &format!("tile/entries/{path}"))?;
     let reader = node.clone();
-    let from = tile.first();
-    let leaves = aside(move || reader.fold.projector.leaves(from, from + u64::from(tile.width))).await?;
-    let leaves = leaves.map_err(|error| {
+    let bundle = aside(move || reader.fold.projector.bundle(tile)).await?;
+    let bundle = bundle.map_err(|error| {
         tracing::error!(%error, %tile, "leaves cannot be read");
         Problem::from(Refusal::Internal)
     })?;
-    let mut bundle = Vec::new();
-    leaves.iter().for_each(|leaf| bundle_push(&mut bundle, leaf));
     let reply = if accept::gzip(headers) {
         let packed = aside(move || gzip(&bundle)).await?;
         Reply::new(200, OCTETS, packed).with(header::CONTENT_ENCODING, "gzip")

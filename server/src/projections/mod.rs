@@ -2,6 +2,7 @@
 //! from the log, so none of it is synced on the way to an answer. On a full disk each of them stands where it stood and
 //! goes on when there is room.
 
+pub mod lines;
 pub mod projector;
 pub mod snapshot;
 pub mod tiles;

@@ -10,12 +10,14 @@
 //! depend on any of it.
 
 use super::is_full;
+use super::lines::{self, Lines};
 use super::snapshot::{self, Marks};
 use super::tiles::{Published, Statement, Tiles};
-use super::worm::{self, Span, Worm};
+use super::worm::{Span, Worm};
 use crate::metrics::Metrics;
 use engine::ledger::TableError;
 use engine::log::{Digest, Lsn};
+use engine::tree::tiles::{Tile, bundle_push};
 use raft::Standing;
 use segments::runs::Syncing;
 use std::collections::VecDeque;
@@ -127,7 +129,7 @@ pub struct Projector {
     shared: Arc<Shared>,
     spans: Arc<RwLock<Vec<Span>>>,
     tiles: Tiles,
-    worm_dir: PathBuf,
+    lines: Lines,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -177,7 +179,7 @@ impl Projector {
         let theirs = shared.clone();
         let thread =
             std::thread::Builder::new().name("flk-projector".into()).spawn(move || writer.run(&theirs))?;
-        Ok(Projector { shared, spans, tiles, worm_dir, thread: Some(thread) })
+        Ok(Projector { shared, spans, tiles, lines: Lines::of(worm_dir), thread: Some(thread) })
     }
 
     /// Hands over work in log order; waits when too much is unwritten.
@@ -238,20 +240,39 @@ impl Projector {
         spans.last().map_or(0, |span| span.first + span.count)
     }
 
-    /// Leaves `from..to`, read from the WORM files.
+    /// Leaves `from..to` from the WORM files, without their newlines.
     ///
     /// # Errors
-    /// When a file cannot be read or the leaves are not written yet.
+    /// When they are not written yet, or a file cannot be read.
     pub fn leaves(&self, from: u64, to: u64) -> io::Result<Vec<Vec<u8>>> {
+        let mut out = Vec::new();
+        self.each_leaf(from, to, |leaf| out.push(leaf.to_vec()))?;
+        Ok(out)
+    }
+
+    /// The bundle of this tile's entries (C2SP tlog-tiles).
+    ///
+    /// # Errors
+    /// As [`leaves`](Projector::leaves).
+    pub fn bundle(&self, tile: Tile) -> io::Result<Vec<u8>> {
+        let from = tile.first();
+        let mut bundle = Vec::new();
+        self.each_leaf(from, from + u64::from(tile.width), |leaf| bundle_push(&mut bundle, leaf))?;
+        Ok(bundle)
+    }
+
+    fn each_leaf(&self, from: u64, to: u64, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         let spans = self.spans.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let begin = spans.partition_point(|span| span.first + span.count <= from);
         let wanted: Vec<Span> = spans[begin..].iter().take_while(|span| span.first < to).cloned().collect();
         drop(spans);
-        let mut out = Vec::new();
-        for span in &wanted {
-            out.extend(worm::leaves(&self.worm_dir, span, from, to)?);
+        if wanted.last().map_or(from, |last| last.first + last.count) < to {
+            return Err(io::Error::other("not written yet"));
         }
-        if out.len() as u64 == to - from { Ok(out) } else { Err(io::Error::other("not written yet")) }
+        for span in &wanted {
+            self.lines.each(span, from, to, &mut take)?;
+        }
+        Ok(())
     }
 
     /// What reads the leaves of records `from..=to` that are written now from the WORM files.
@@ -260,8 +281,8 @@ impl Projector {
         from: Lsn,
         to: Lsn,
     ) -> impl FnOnce() -> io::Result<Vec<Vec<u8>>> + Send + 'static + use<> {
-        let (dir, spans) = (self.worm_dir.clone(), self.spans());
-        move || worm::of_records(&dir, &spans, from, to)
+        let (dir, spans) = (self.lines.dir().to_owned(), self.spans());
+        move || lines::of_records(&dir, &spans, from, to)
     }
 
     /// Waits until everything handed over is written, or cannot be.

@@ -5,13 +5,12 @@
 //! and the SHA-256 of its bytes. Lines are written without fsync, because they are copies of what the log holds;
 //! a file is synced once, when it is closed.
 
-use engine::leaf::Leaf;
-use engine::log::{Digest, Lsn};
+use engine::log::Digest;
 use rs_merkle::{Hasher, MerkleTree};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -306,92 +305,9 @@ pub fn survey(dir: &Path, open: Option<&Span>, size: u64) -> io::Result<Vec<Span
     }
 }
 
-/// Leaves `from..to` of one file, without their newlines.
-///
-/// # Errors
-/// When the file cannot be read or is shorter.
-pub fn leaves(dir: &Path, span: &Span, from: u64, to: u64) -> io::Result<Vec<Vec<u8>>> {
-    let mut reader = BufReader::with_capacity(BUFFER, File::open(dir.join(&span.path))?);
-    let mut out = Vec::new();
-    let mut line = Vec::new();
-    for seq in span.first..to.min(span.first + span.count) {
-        line.clear();
-        if reader.read_until(b'\n', &mut line)? == 0 || line.pop() != Some(b'\n') {
-            return Err(io::Error::other(format!("{} ends before leaf {seq}", span.path.display())));
-        }
-        if seq >= from {
-            out.push(line.clone());
-        }
-    }
-    Ok(out)
-}
-
-/// The leaves of records `from..=to` in these files, without their newlines. Lines are in the order of the log, so the first is
-/// found by halves, and files are read from there.
-///
-/// # Errors
-/// When a file cannot be read or is no WORM file.
-pub fn of_records(dir: &Path, spans: &[Span], from: Lsn, to: Lsn) -> io::Result<Vec<Vec<u8>>> {
-    let open =
-        |span: &Span| File::open(dir.join(&span.path)).map(|file| BufReader::with_capacity(4096, file));
-    // Files before the last that begins before `from` hold nothing of it.
-    let (mut low, mut high) = (0, spans.len());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let first = next_line(&mut open(&spans[middle])?)?.map(|line| lsn_of(&line)).transpose()?;
-        if first.is_some_and(|lsn| lsn < from) { low = middle + 1 } else { high = middle }
-    }
-    let mut out = Vec::new();
-    for span in &spans[low.saturating_sub(1)..] {
-        let mut reader = open(span)?;
-        let begin = seek_record(&mut reader, span.bytes, from)?;
-        reader.seek(io::SeekFrom::Start(begin))?;
-        let mut lines = reader.take(span.bytes - begin);
-        while let Some(line) = next_line(&mut lines)? {
-            if lsn_of(&line)? > to {
-                return Ok(out);
-            }
-            out.push(line);
-        }
-    }
-    Ok(out)
-}
-
-/// Where the first line of record `from` or a later one begins in a file of so many bytes.
-fn seek_record(reader: &mut BufReader<File>, bytes: u64, from: Lsn) -> io::Result<u64> {
-    // Lines that begin before `low` are of earlier records, those that begin at or after `high` are not.
-    let (mut low, mut high) = (0, bytes);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let before = middle.saturating_sub(1);
-        reader.seek(io::SeekFrom::Start(before))?;
-        let begin = if middle > 0 { before + reader.skip_until(b'\n')? as u64 } else { 0 };
-        let line = if begin < high { next_line(reader)? } else { None };
-        match line {
-            Some(line) if lsn_of(&line)? < from => low = begin + line.len() as u64 + 1,
-            _ => high = middle,
-        }
-    }
-    Ok(low)
-}
-
-fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    if reader.read_until(b'\n', &mut line)? == 0 {
-        return Ok(None);
-    }
-    if line.pop() == Some(b'\n') { Ok(Some(line)) } else { Err(io::Error::other("a line ends early")) }
-}
-
-fn lsn_of(line: &[u8]) -> io::Result<Lsn> {
-    Leaf::parse(line).map(|leaf| leaf.lsn).map_err(io::Error::other)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::leaf::What;
-    use engine::ledger::RefusedReason;
 
     const ROTATION: Rotation = Rotation { box_ms: 3_600_000, max_bytes: 200 };
     const START: u64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
@@ -411,33 +327,6 @@ mod tests {
     }
 
     #[test]
-    fn the_leaves_of_records_are_found_in_all_files() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut worm = Worm::new(dir.path().into(), Rotation { box_ms: 3_600_000, max_bytes: 900 });
-        let (mut spans, mut lines) = (Vec::new(), Vec::new());
-        // Of three records one has no leaf, one has one, and one has two.
-        let places = (1..40).flat_map(|n| [(3 * n, 0), (3 * n + 1, 0), (3 * n + 1, 5)]);
-        for (seq, (lsn, nth)) in (0..).zip(places) {
-            let reason = RefusedReason::Malformed;
-            let what = What::Refused { tenant: None, reason, commitment: Digest::ZERO };
-            // Of a second a record is in two files, if it is.
-            let time_ms = START + 200 * seq;
-            let line = Leaf { lsn: Lsn(lsn), nth, time_ms, region: "r".into(), what }.encode();
-            spans.extend(worm.append(seq, time_ms, &line, &engine::tree::leaf_hash(&line)).unwrap());
-            lines.push((lsn, line));
-        }
-        worm.flush().unwrap();
-        spans.extend(worm.span());
-        assert!(spans.len() > 10);
-        for (from, to) in (0..125).flat_map(|from| [(from, from), (from, from + 4), (from, 200)]) {
-            let wanted = lines.iter().filter(|(lsn, _)| (from..=to).contains(lsn));
-            let wanted: Vec<&Vec<u8>> = wanted.map(|(_, line)| line).collect();
-            let found = of_records(dir.path(), &spans, Lsn(from), Lsn(to)).unwrap();
-            assert_eq!(found.iter().collect::<Vec<_>>(), wanted, "{from} to {to}");
-        }
-    }
-
-    #[test]
     fn files_end_with_box_or_size_and_carry_their_root() {
         let dir = tempfile::tempdir().unwrap();
         let mut worm = Worm::new(dir.path().into(), ROTATION);
@@ -453,8 +342,11 @@ mod tests {
         let text = std::fs::read_to_string(dir.path().join("2026/01/01/000000.root")).unwrap();
         let root: serde_json::Value = serde_json::from_str(&text).unwrap();
         let mut tree = engine::tree::Tree::new();
-        for leaf in leaves(dir.path(), &first, 0, 30).unwrap() {
-            tree.append(engine::tree::leaf_hash(&leaf));
+        for leaf in
+            std::fs::read(dir.path().join(&first.path)).unwrap().split_inclusive(|byte| *byte == b'\n')
+        {
+            let leaf = &leaf[..leaf.len() - 1];
+            tree.append(engine::tree::leaf_hash(leaf));
         }
         assert_eq!(root["root"], tree.root().to_string());
         assert_eq!((root["last"].as_u64(), root["count"].as_u64()), (Some(29), Some(30)));

@@ -1,0 +1,54 @@
+//! Work that can wait: it runs on threads that give way to those that answer clients.
+
+use std::io;
+use std::sync::LazyLock;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Lowers the priority of the thread that calls, on Linux: 0 is normal, 19 the lowest there is.
+pub fn give_way(nice: i32) {
+    // SAFETY: plain system call on the calling thread, no memory is passed.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } != 0 {
+        tracing::debug!("a background thread runs at normal priority");
+    }
+}
+
+/// With everybody else busy these threads still get about a tenth of a core, so that what they do comes to an end.
+const NICE: i32 = 10;
+/// L1: most files that are read, written or synced at the same time.
+const FILES_MAX: usize = 64;
+
+static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(FILES_MAX)
+        .thread_name("flk-background")
+        .on_thread_start(|| give_way(NICE))
+        .enable_all()
+        .build()
+});
+
+/// Where such work is spawned, with whatever it reads and writes; nothing, if the operating system refuses the threads.
+pub fn handle() -> Option<&'static Handle> {
+    match &*RUNTIME {
+        Ok(runtime) => Some(runtime.handle()),
+        Err(error) => {
+            tracing::warn!(%error, "what can wait runs at normal priority");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn its_threads_give_way_and_so_do_those_that_read_files_for_it() {
+        // SAFETY: plain system call, no memory is passed.
+        let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+        let before = nice();
+        let inside = async move { (nice(), tokio::task::spawn_blocking(nice).await.unwrap()) };
+        assert_eq!(handle().unwrap().spawn(inside).await.unwrap(), (NICE, NICE));
+        assert_eq!(nice(), before);
+    }
+}
