@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::checkpoint::Verifier;
-use engine::event::{Event, Item};
+use engine::event::{Event, Item, Record};
 use engine::ledger::{Ledger, MemTable};
 use engine::log::Lsn;
 use server::ship::bill::Bill;
@@ -32,7 +32,7 @@ impl Home for At {
     }
 
     fn ledger<T>(&self, look: impl FnOnce(&Ledger<MemTable>) -> T) -> T {
-        look(&self.world.state().regions[self.region].nodes[self.node].machine.ledger)
+        look(self.world.state().regions[self.region].nodes[self.node].machine.told())
     }
 
     async fn read(&self, from: Lsn, to: Lsn) -> Result<Vec<Stored>, String> {
@@ -41,7 +41,10 @@ impl Home for At {
         if self.world.options.mutant == Mutant::DropsSignatures {
             records.iter_mut().for_each(|(_, bytes)| *bytes = without_signatures(bytes));
         }
-        Ok(records)
+        let decode = |(lsn, bytes): (Lsn, Vec<u8>)| {
+            (lsn, Record::decode(&bytes).expect("it is a record"), bytes.len())
+        };
+        Ok(records.into_iter().map(decode).collect())
     }
 
     fn written(&self) -> u64 {
@@ -51,7 +54,12 @@ impl Home for At {
     async fn leaves(&self, from: Lsn, to: Lsn) -> Result<Vec<Vec<u8>>, String> {
         sleep(rt::below(2 * MS)).await;
         let state = self.world.state();
-        Ok(state.regions[self.region].nodes[self.node].machine.lines(from, to))
+        let machine = &state.regions[self.region].nodes[self.node].machine;
+        let mut lines = machine.lines(from, to);
+        if self.world.options.mutant == Mutant::LeafOfAnother {
+            lines.iter_mut().for_each(|line| *line = machine.line_of_another(line));
+        }
+        Ok(lines)
     }
 
     async fn propose(&self, event: Event) -> Result<(), String> {

@@ -44,14 +44,19 @@ pub fn judge(world: &World) {
 fn agree(world: &World) -> Result<(), String> {
     let state = world.state();
     let left: Vec<usize> = (0..state.regions.len()).filter(|region| !state.regions[*region].lost).collect();
+    // Who is not believed says more than that there are two truths.
+    for region in &left {
+        let mut origins = state.regions[*region].observer.ledger.origins();
+        if let Some((name, why)) =
+            origins.find_map(|origin| Some((origin.region().to_owned(), origin.quarantine()?)))
+        {
+            return Err(format!("{} does not believe {name}: {why:?}", NAMES[*region]));
+        }
+    }
     for region in &left {
         let one = &state.regions[*region];
         for (other, origin) in state.regions.iter().enumerate().filter(|(other, _)| other != region) {
             let known = one.observer.position(other);
-            let quarantine = one.observer.ledger.origin(NAMES[other]).and_then(|origin| origin.quarantine());
-            if let Some(why) = quarantine {
-                return Err(format!("{} does not believe {}: {why:?}", NAMES[*region], NAMES[other]));
-            }
             if origin.lost {
                 let shelf = &state.places.shelves[other];
                 let last = shelf.froms().into_iter().max().and_then(|from| {

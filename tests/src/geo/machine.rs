@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use engine::checkpoint::Signed;
-use engine::event::{Envelope, Event, Payload, Position, Record, ship};
+use engine::event::{Envelope, Event, Item, Payload, Position, Record, Withheld, ship_but};
 use engine::ids::TenantId;
+use engine::leaf::Leaf;
 use engine::ledger::{First, Ledger, MemTable, Outcome, Table};
 use engine::log::{Digest, Lsn};
 use engine::summary::{Judged, KeyRing, judge};
@@ -64,6 +65,8 @@ pub struct Machine {
     came: Vec<u64>,
     /// Leaves of what is withheld, by their records.
     lines: Vec<(Lsn, Vec<u8>)>,
+    /// The same ledger, but for what is withheld: nothing is. For a mutant.
+    careless: Option<Box<Ledger<MemTable>>>,
 }
 
 impl Machine {
@@ -78,6 +81,8 @@ impl Machine {
             mutant,
             came: Vec::new(),
             lines: Vec::new(),
+            careless: (mutant == Mutant::ShipsWhatStays)
+                .then(|| Box::new(Ledger::new(NAMES[region], MemTable::new()))),
         }
     }
 
@@ -164,6 +169,12 @@ impl Machine {
             {
                 self.lines.push((lsn, line));
             }
+            if let Some(careless) = &mut self.careless {
+                let nothing = Event::Checkpoint(Vec::new());
+                let event = if matches!(event, Event::Declared(_)) { &nothing } else { event };
+                let outcome = careless.decide(lsn, nth, event, judged.as_ref()).expect("a table in memory");
+                careless.apply(lsn, nth, event, judged.as_ref(), &outcome);
+            }
             self.came.resize(self.ledger.table().rows() as usize, wall_ms);
             let said = match &outcome {
                 Outcome::First { seq, .. } => {
@@ -182,6 +193,7 @@ impl Machine {
             says.push(self.missay(said));
         }
         self.ledger.end_record(lsn);
+        self.careless.iter_mut().for_each(|careless| careless.end_record(lsn));
         Ok(says)
     }
 
@@ -209,6 +221,35 @@ impl Machine {
             }
             _ => right,
         }
+    }
+
+    /// What shipping is shown of the ledger.
+    pub fn told(&self) -> &Ledger<MemTable> {
+        self.careless.as_deref().unwrap_or(&self.ledger)
+    }
+
+    /// A record as others may get it. It has been folded.
+    pub fn shipped(&self, events: &[Event], signatures: &mut dyn Iterator<Item = u8>) -> Vec<Item> {
+        let lsn = self.ledger.applied();
+        let lines = self.lines(lsn, lsn);
+        let shipped = ship_but(record_of(events), signatures, |nth, envelope, signature| {
+            if !self.ledger.withholds(&envelope.tenant, Position { lsn, nth }) {
+                return Ok(None);
+            }
+            let of = |line: &&Vec<u8>| Leaf::parse(line).is_ok_and(|leaf| leaf.nth == nth);
+            let line = lines.iter().find(of).map(Vec::as_slice);
+            Withheld::of(envelope, signature, line).map(Some)
+        });
+        shipped.expect("its leaf was just made")
+    }
+
+    /// This leaf, as if its submission were an earlier one of the same kind.
+    pub fn line_of_another(&self, line: &[u8]) -> Vec<u8> {
+        let Ok(right) = Leaf::parse(line) else { return line.to_vec() };
+        let mut others = self.lines.iter().filter_map(|(_, other)| Leaf::parse(other).ok());
+        let kind = std::mem::discriminant(&right.what);
+        let other = others.find(|other| std::mem::discriminant(&other.what) == kind);
+        other.map_or_else(|| line.to_vec(), |other| Leaf { what: other.what, ..right }.encode())
     }
 
     /// The leaves of what is withheld in these records.
@@ -246,9 +287,4 @@ pub fn bytes_of(events: &[Event]) -> Vec<u8> {
 fn record_of(events: &[Event]) -> Record {
     let payload = if events.is_empty() { Payload::Blank } else { Payload::Events(events.to_vec()) };
     Record { leader: 1, payload }
-}
-
-/// A record as others may get it.
-pub fn shipped(events: &[Event], signatures: &mut dyn Iterator<Item = u8>) -> Vec<engine::event::Item> {
-    ship(record_of(events), signatures)
 }

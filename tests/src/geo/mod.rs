@@ -57,6 +57,8 @@ pub struct GeoOptions {
     pub lies: bool,
     /// One region is lost for good.
     pub loss: bool,
+    /// What a tenant sends to region a stays there.
+    pub withholds: bool,
     /// What is wrong on purpose.
     pub mutant: Mutant,
 }
@@ -68,7 +70,8 @@ impl GeoOptions {
         let (clients, lies) = (2 + rng.below(4), rng.chance(50));
         // What a lost region had told one of two others, the third may wait for.
         let loss = rng.chance(20) && regions == 2;
-        GeoOptions { seed, steps, regions, nodes, clients, lies, loss, mutant: Mutant::None }
+        let withholds = rng.chance(50);
+        GeoOptions { seed, steps, regions, nodes, clients, lies, loss, withholds, mutant: Mutant::None }
     }
 }
 
@@ -87,6 +90,8 @@ pub struct GeoReport {
     pub imported: Vec<u64>,
     /// Conflicts between regions.
     pub conflicts: u64,
+    /// Submissions that stayed in their region.
+    pub withheld: u64,
     /// Requests to places.
     pub requests: u64,
     /// Lives begun by all nodes.
@@ -116,6 +121,7 @@ pub fn run(options: &GeoOptions) -> GeoReport {
             records: state.regions.iter().map(|region| region.agreed.len() as u64).collect(),
             imported: state.regions.iter().map(others).collect(),
             conflicts: state.regions[0].observer.ledger.region_conflicts().map(|(_, _, count)| count).sum(),
+            withheld: state.regions.iter().map(|region| region.observer.ledger.withheld()).sum(),
             requests: state.places.requests,
             lives: state.lives,
             befell: state.befell.clone(),
@@ -156,7 +162,7 @@ mod tests {
 
     #[test]
     fn regions_come_to_one_truth_whatever_befalls_them() {
-        let (mut answered, mut imported, mut conflicts) = (0, 0, 0);
+        let (mut answered, mut imported, mut conflicts, mut withheld) = (0, 0, 0, 0);
         for seed in 100..112 {
             let nodes = if seed % 2 == 0 { 3 } else { 1 };
             let report = run(&GeoOptions::new(seed, 150, 2, nodes));
@@ -164,8 +170,10 @@ mod tests {
             answered += report.asked.1;
             imported += report.imported.iter().sum::<u64>();
             conflicts += report.conflicts;
+            withheld += report.withheld;
         }
         assert!(answered > 500 && imported > 500 && conflicts > 0, "{answered} {imported} {conflicts}");
+        assert!(withheld > 50, "{withheld}");
     }
 
     #[test]

@@ -37,6 +37,12 @@ pub enum Mutant {
     DropsSignatures,
     /// A cosignature of another region's log counts as one of ours.
     MirrorOfAnother,
+    /// What is withheld is shipped all the same.
+    ShipsWhatStays,
+    /// The leaf of another submission is told for what is withheld.
+    LeafOfAnother,
+    /// That a tenant is withheld does not travel.
+    ForgetsWhatStays,
 }
 
 /// Every mutant, with its name in reports.
@@ -57,6 +63,9 @@ pub fn all() -> Vec<(&'static str, Mutant)> {
         ("loses-the-end", LosesTheEnd),
         ("drops-signatures", DropsSignatures),
         ("mirror-not-checked", MirrorOfAnother),
+        ("ships-what-stays", ShipsWhatStays),
+        ("leaf-of-another", LeafOfAnother),
+        ("forgets-what-stays", ForgetsWhatStays),
     ]
 }
 

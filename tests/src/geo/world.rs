@@ -8,19 +8,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use engine::checkpoint::{Checkpoint, Cosigner, Signer};
-use engine::event::{Event, Item};
+use engine::event::{Declaration, Declared, Event, Item, Position};
 use engine::log::{Digest, Lsn};
 use tokio::sync::oneshot;
 
 use super::home::At;
-use super::machine::{Machine, NAMES, Said, Seen, Snapshot, bytes_of, shipped, size_of};
+use super::machine::{Machine, NAMES, Said, Seen, Snapshot, bytes_of, size_of};
 use super::mutants::Mutant;
 use super::place::{Places, SimPlace};
 use super::{GeoOptions, Told};
 use crate::regions::Own;
 use crate::rt::{self, Owner, sleep};
 use crate::sim::clock::BEGIN_MS;
-use crate::sim::workload::settings;
+use crate::sim::workload::{settings, tenant_id};
 use crate::sim::world::MS;
 use server::ship::{self, Peer, Regions};
 
@@ -184,7 +184,8 @@ impl World {
             let mutant = self.options.mutant;
             let one = &mut state.regions[region].nodes[node];
             one.alive = Some(owner);
-            let snapshot = one.snapshot.clone().filter(|_| rt::chance(60));
+            let snapshot =
+                one.snapshot.clone().filter(|_| rt::chance(60) && mutant != Mutant::ShipsWhatStays);
             one.machine = match snapshot {
                 Some(snapshot) => Machine::from(region, mutant, snapshot),
                 None => Machine::new(region, mutant),
@@ -238,7 +239,7 @@ impl World {
             }
         }
         one.firsts.extend(firsts);
-        one.shipped.extend(shipped(&events, &mut signatures.into_iter()));
+        one.shipped.extend(one.observer.shipped(&events, &mut signatures.into_iter()));
         one.digests.push(one.observer.digests().0);
         let tree = one.observer.ledger.tree();
         one.heads.insert(tree.size(), tree.root());
@@ -385,6 +386,8 @@ async fn attest(world: World, region: usize, node: usize) {
                 None
             } else if ledger.policy_version("sim").is_none() {
                 Some(settings(wall_ms))
+            } else if world.options.withholds && region == 0 && ledger.withheld_tenants().next().is_none() {
+                Some(vec![withheld(ledger.applied().next(), wall_ms)])
             } else if ledger.unattested() > 0 {
                 Some(vec![Event::Attested(ledger.attest())])
             } else if tree.size() > at.machine.newest {
@@ -398,6 +401,17 @@ async fn attest(world: World, region: usize, node: usize) {
             let _ = world.propose(region, node, events).await;
         }
     }
+}
+
+/// Says that what the second tenant sends to region a stays there from here on.
+fn withheld(lsn: Lsn, at_ms: u64) -> Event {
+    Event::Declared(Declared {
+        at_ms,
+        region: NAMES[0].into(),
+        at: Position::of(lsn),
+        why: "regions.withhold".into(),
+        what: Declaration::Withheld { tenant: tenant_id(1) },
+    })
 }
 
 /// Agrees on what is proposed, and elects.
@@ -450,6 +464,10 @@ impl World {
         let strip = |events: &[Event]| match self.options.mutant {
             Mutant::ForgetsSeen => {
                 let kept = events.iter().filter(|event| !matches!(event, Event::Imported(_)));
+                kept.cloned().collect()
+            }
+            Mutant::ForgetsWhatStays => {
+                let kept = events.iter().filter(|event| !matches!(event, Event::Declared(_)));
                 kept.cloned().collect()
             }
             _ => events.to_vec(),

@@ -41,7 +41,7 @@ fn runs(args: &Args, mutant: Mutant) -> bool {
         let options = options(args, seed, mutant);
         let report = geo::run(&options);
         println!(
-            "seed {seed} steps {} regions {} nodes {}{} | hash {:016x} virtual {} ms | lives {} asked {} answered {} records {:?} of others {:?} conflicts {} requests {}",
+            "seed {seed} steps {} regions {} nodes {}{} | hash {:016x} virtual {} ms | lives {} asked {} answered {} records {:?} of others {:?} conflicts {} withheld {} requests {}",
             args.steps,
             args.regions,
             args.nodes,
@@ -54,6 +54,7 @@ fn runs(args: &Args, mutant: Mutant) -> bool {
             report.records,
             report.imported,
             report.conflicts,
+            report.withheld,
             report.requests,
         );
         if !report.violations.is_empty() {
