@@ -14,8 +14,9 @@ pub fn give_way(nice: i32) {
 
 /// With everybody else busy these threads still get about a tenth of a core, so that what they do comes to an end.
 const NICE: i32 = 10;
-/// L1: most files that are read, written or synced at the same time.
-const FILES_MAX: usize = 64;
+/// L1: most files that are read, written or synced at the same time. More than all places for copies together have under way
+/// when each of them hangs: shipping must go on.
+const FILES_MAX: usize = 256;
 
 static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
     Builder::new_multi_thread()

@@ -30,6 +30,7 @@ use crate::queue::Queue;
 use crate::receipts::{Leaf, Notary};
 use crate::scrub::Damages;
 use crate::seed::Unconfirmed;
+use crate::ship::tail::Tail;
 use crate::tally::Tally;
 use crate::verdicts::{Judging, KeyTable};
 use arc_swap::ArcSwap;
@@ -113,6 +114,8 @@ pub struct Shared {
     pub damages: Arc<Damages>,
     /// Points at records about anchors.
     pub anchored: Arc<Feed>,
+    /// The last records, for shipping.
+    pub tail: Tail,
     /// Rows of the index wait for room on the disk.
     index_waits: AtomicBool,
     fatal: OnceLock<String>,
@@ -166,6 +169,7 @@ impl Shared {
             fetched,
             damages: Arc::default(),
             anchored,
+            tail: Tail::default(),
             index_waits: AtomicBool::new(false),
             fatal: OnceLock::new(),
             diverged: OnceLock::new(),

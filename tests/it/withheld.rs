@@ -171,9 +171,17 @@ fn what_is_said_of_it_is_believed_no_further_than_the_tree() {
     b.kill();
     let before = world.shipped("a", "bills").len();
     fill(&a, "acme", 3..6);
-    wait("it is shipped", || (billed(&world) == 6).then_some(()));
-    a.stop();
     let signer = signer(&world.data("a"));
+    let leaves = metric(&a, "flk_tree_leaves") as u64;
+    let over = |path: PathBuf| {
+        let bill = Bill::open(&std::fs::read(path).expect("a bill"), &signer.verifier()).expect("its own");
+        bill.head.is_some_and(|(size, _)| size >= leaves)
+    };
+    // What is wrong shows where the region has signed what came of it.
+    wait("it is shipped, and a checkpoint over it", || {
+        (billed(&world) == 6 && world.shipped("a", "bills").into_iter().any(over)).then_some(())
+    });
+    a.stop();
     let mut changed = Vec::new();
     for path in world.shipped("a", "bills").split_off(before) {
         let note = std::fs::read(&path).expect("a bill");

@@ -90,6 +90,7 @@ impl Machine for Fold {
         };
         tally.add_to(&shared.metrics);
         shared.anchored.folded(lsn, &batch.events);
+        shared.tail.folded(lsn, &batch.events);
         if let Some(in_flight) = in_flight {
             for (reply, decided) in in_flight.take().into_iter().zip(told) {
                 if let Some(mut decided) = decided {
@@ -111,6 +112,7 @@ impl Machine for Fold {
         core.ledger.end_record(standing.lsn);
         core.inside = false;
         core.standing = standing.clone();
+        self.shared.tail.passed(standing.lsn);
     }
 
     fn settled(&mut self) {

@@ -5,7 +5,7 @@
 
 use super::bill::Bill;
 use super::chunk::{self, ITEMS_MAX, TARGET};
-use super::ports::Home;
+use super::ports::{Home, Stored};
 use super::withhold::Stays;
 use bytes::Bytes;
 use engine::checkpoint::Signed;
@@ -186,16 +186,12 @@ impl Kept {
     }
 }
 
-async fn read<H: Home>(home: &H, from: Lsn, to: Lsn) -> Result<Vec<(Lsn, Record, usize)>, String> {
+async fn read<H: Home>(home: &H, from: Lsn, to: Lsn) -> Result<Vec<Stored>, String> {
     let records = home.read(from, to).await?;
     if records.is_empty() {
         return Err(format!("record {from} is not there"));
     }
-    let decode = |(lsn, bytes): (Lsn, Vec<u8>)| match Record::decode(&bytes) {
-        Ok(record) => Ok((lsn, record, bytes.len())),
-        Err(error) => Err(format!("record {lsn}: {error}")),
-    };
-    records.into_iter().map(decode).collect()
+    Ok(records)
 }
 
 async fn pack<H: Home>(

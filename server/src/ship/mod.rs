@@ -30,6 +30,7 @@ mod routing;
 mod shipper;
 mod show;
 pub mod standing;
+pub mod tail;
 mod way;
 pub mod withhold;
 
@@ -322,8 +323,15 @@ fn keys_of(path: &Path, region: &str) -> Result<RegionKeys, String> {
 /// Ships, receives and mirrors while this node leads, until the task is dropped.
 pub async fn run(node: Arc<Node>) {
     let Some(regions) = node.regions.clone() else { return };
+    node.fold.tail.want();
     let mut tasks = JoinSet::new();
-    work(node.clone(), &regions, |task| drop(tasks.spawn(task)));
+    work(node.clone(), &regions, |task| {
+        // Packing and unpacking take a core for a while.
+        match crate::background::handle() {
+            Some(background) => drop(tasks.spawn_on(task, background)),
+            None => drop(tasks.spawn(task)),
+        }
+    });
     for nth in 0..regions.peers.len() {
         tasks.spawn(standing::watch(node.clone(), nth));
     }

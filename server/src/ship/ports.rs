@@ -9,7 +9,7 @@ use crate::fold::Index;
 use crate::node::Node;
 use bytes::Bytes;
 use engine::checkpoint::Verifier;
-use engine::event::Event;
+use engine::event::{Event, Record};
 use engine::ledger::{Ledger, Table};
 use engine::log::Lsn;
 use raft::Batch;
@@ -17,8 +17,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A record of the log as it stands there.
-pub type Stored = (Lsn, Vec<u8>);
+/// A record of the log, and about how many bytes it has there.
+pub type Stored = (Lsn, Record, usize);
 
 /// The region that is worked for, as one of its nodes sees it.
 pub trait Home: Send + Sync + 'static {
@@ -151,8 +151,16 @@ impl Home for Node {
     }
 
     async fn read(&self, from: Lsn, to: Lsn) -> Result<Vec<Stored>, String> {
+        let recent = self.fold.tail.read(from, to);
+        if !recent.is_empty() {
+            return Ok(recent);
+        }
         let records = self.group.read_range(from, to.next()).await.map_err(|error| error.to_string())?;
-        Ok(records.into_iter().map(|(lsn, _, bytes)| (lsn, bytes)).collect())
+        let decode = |(lsn, _, bytes): (Lsn, u64, Vec<u8>)| match Record::decode(&bytes) {
+            Ok(record) => Ok((lsn, record, bytes.len())),
+            Err(error) => Err(format!("record {lsn}: {error}")),
+        };
+        records.into_iter().map(decode).collect()
     }
 
     fn written(&self) -> u64 {
