@@ -16,6 +16,7 @@ use crate::http::{Slots, Stage};
 use crate::identity::{self, Birth, Held, IdentityError};
 use crate::keys::{self, Kek, KeyError};
 use crate::metrics::Metrics;
+use crate::mtls::certificates::Certificates;
 use crate::peers::given::Lease;
 use crate::peers::{Hello, Host, PeerError, Peers, join};
 use crate::projections::projector::Projector;
@@ -335,11 +336,22 @@ impl Node {
     }
 
     fn certificates_line(&self) -> String {
-        let Some(peers) = &self.peers else { return "none: this node has no peers".to_owned() };
-        let (ends, refused) = peers.certificates.state();
-        let ends = ends.and_then(|second| jiff::Timestamp::from_second(second).ok());
-        let ends = ends.map_or_else(|| "end unknown".to_owned(), |end| format!("valid until {end}"));
-        refused.map_or_else(|| ends.clone(), |why| format!("NEW ONES REFUSED, {ends}: {why}"))
+        let line = |(whom, certificates): (&str, Arc<Certificates>)| {
+            let (ends, refused) = certificates.state();
+            let ends = ends.and_then(|second| jiff::Timestamp::from_second(second).ok());
+            let ends = ends.map_or_else(|| "end unknown".to_owned(), |end| format!("valid until {end}"));
+            let said = refused.map_or_else(|| ends.clone(), |why| format!("NEW ONES REFUSED, {ends}: {why}"));
+            format!("{whom}: {said}")
+        };
+        let lines: Vec<String> = self.certificates().into_iter().map(line).collect();
+        if lines.is_empty() { "none: nobody is spoken to with one".to_owned() } else { lines.join("; ") }
+    }
+
+    /// The certificates that this node shows, and to whom.
+    pub fn certificates(&self) -> Vec<(&'static str, Arc<Certificates>)> {
+        let to_nodes = self.peers.as_ref().map(|peers| ("nodes", peers.certificates.clone()));
+        let regions = self.regions.as_ref().and_then(|regions| regions.certificates().cloned());
+        to_nodes.into_iter().chain(regions.map(|certificates| ("regions", certificates))).collect()
     }
 
     fn group_check(&self, log: &LogMetrics) -> Check {

@@ -62,9 +62,7 @@ impl Running {
             watchers.push(tokio::spawn(confirm::receipts(node.clone())));
             way.give(&node)
         });
-        let to_nodes = node.peers.as_ref().map(|way| way.certificates.clone());
-        let to_regions = node.regions.as_ref().and_then(|regions| regions.certificates().cloned());
-        let certificates: Vec<_> = to_nodes.into_iter().chain(to_regions).collect();
+        let certificates: Vec<_> = node.certificates().into_iter().map(|(_, one)| one).collect();
         if !certificates.is_empty() {
             let (refused, ends) = (&node.metrics.certificates_refused, &node.metrics.certificate_ends);
             watchers.push(tokio::spawn(certificates::watch(certificates, refused.clone(), ends.clone())));

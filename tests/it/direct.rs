@@ -84,6 +84,8 @@ fn regions_that_ask_each_other_end_with_one_truth() {
             (metric(node, "wal_crr_lag_seconds") == 0.0).then_some(())
         });
     }
+    let ready = String::from_utf8_lossy(&nodes[0].get("/readyz?verbose").body).into_owned();
+    assert!(ready.contains("regions: valid until "), "{ready}");
     // Who is not known gets nothing: no certificate at all, and one that is good, of a region that nobody here has named.
     let mut plain = std::net::TcpStream::connect(at[0]).expect("a connection");
     let asked = plain.write_all(b"GET /standing HTTP/1.1\r\nHost: it\r\n\r\n");
