@@ -112,7 +112,7 @@ pub fn entry_extra(line: &[u8]) -> Vec<u8> {
 
 /// Appends text as it stands within a JSON string. Leaves and receipts hold no control characters but newlines.
 fn escape(out: &mut Vec<u8>, mut text: &[u8]) {
-    while let Some(at) = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | b'\n')) {
+    while let Some(at) = memchr::memchr3(b'"', b'\\', b'\n', text) {
         out.extend_from_slice(&text[..at]);
         out.extend_from_slice(match text[at] {
             b'\n' => b"\\n",

@@ -46,7 +46,10 @@ impl Receipt {
     /// The receipt's text.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = String::from(HEADER);
+        let extra = self.extra.as_ref().map_or(0, |extra| extra.len().div_ceil(3) * 4 + 8);
+        let room = HEADER.len() + extra + 32 + 45 * self.path.len() + self.checkpoint.len();
+        let mut out = String::with_capacity(room);
+        out.push_str(HEADER);
         if let Some(extra) = &self.extra {
             out.push_str("extra ");
             BASE64.encode_string(extra, &mut out);
