@@ -6,6 +6,7 @@ pub mod lines;
 pub mod projector;
 pub mod snapshot;
 pub mod tiles;
+pub mod work;
 pub mod worm;
 
 use std::fs::File;

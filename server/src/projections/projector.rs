@@ -12,7 +12,8 @@
 use super::is_full;
 use super::lines::{self, Lines};
 use super::snapshot::{self, Marks};
-use super::tiles::{Published, Statement, Tiles};
+use super::tiles::Tiles;
+use super::work::{Leaves, Work};
 use super::worm::{Span, Worm};
 use crate::metrics::Metrics;
 use engine::ledger::TableError;
@@ -37,60 +38,6 @@ const GATHER: Duration = Duration::from_millis(10);
 const QUIET: Duration = Duration::from_millis(200);
 /// How long to wait before a full disk is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
-
-/// Leaves in log order.
-#[derive(Default)]
-pub struct Leaves {
-    /// Index of the first.
-    first: u64,
-    lines: Vec<u8>,
-    /// End of each line, its event time, its hash.
-    marks: Vec<(usize, u64, Digest)>,
-}
-
-impl Leaves {
-    /// Adds the next leaf.
-    pub fn push(&mut self, seq: u64, time_ms: u64, leaf: &[u8], hash: Digest) {
-        if self.marks.is_empty() {
-            self.first = seq;
-        }
-        assert_eq!(seq, self.first + self.marks.len() as u64, "T1: leaves are handed over in order");
-        self.lines.extend_from_slice(leaf);
-        self.marks.push((self.lines.len(), time_ms, hash));
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.marks.is_empty()
-    }
-}
-
-/// Something to write.
-pub enum Work {
-    /// Leaves.
-    Leaves(Leaves),
-    /// A checkpoint, after the leaves under it.
-    Publish(Published),
-    /// Why a set of the log's keys is believed, after the leaves under its checkpoint.
-    Statement(Statement),
-    /// The log's public keys, and where they go.
-    Keys(PathBuf, String),
-    /// The ledger as it stands after everything before, once its rows are durable.
-    Snapshot(Standing, Vec<u8>, Syncing),
-}
-
-impl Work {
-    /// What it holds in memory, bytes.
-    fn size(&self) -> usize {
-        match self {
-            Work::Leaves(leaves) => leaves.lines.len() + leaves.marks.len() * 48,
-            Work::Publish(_) => 4096,
-            Work::Statement(statement) => statement.entry.len() + statement.note.len(),
-            Work::Keys(_, text) => text.len(),
-            Work::Snapshot(_, bytes, _) => bytes.len(),
-        }
-    }
-}
 
 #[derive(Default)]
 struct State {

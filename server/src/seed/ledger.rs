@@ -9,8 +9,9 @@
 use super::{Terms, Trouble};
 use crate::index;
 use crate::peers::files::{State, What};
-use crate::projections::projector::{Leaves, Projector, Work};
+use crate::projections::projector::Projector;
 use crate::projections::tiles::{Edge, Tiles};
+use crate::projections::work::{Leaves, Work};
 use crate::projections::worm::{Rotation, Worm};
 use engine::leaf::Leaf;
 use engine::ledger::{First, Ledger, Table};
