@@ -33,7 +33,11 @@ const MOVES_MAX: usize = 3;
 pub async fn run(node: Arc<Node>) {
     let mut tasks = JoinSet::new();
     tasks.spawn(follow::run(node.clone()));
-    tasks.spawn(enrich::run(node.clone()));
+    // Nobody waits for overviews, and each makes its reader look at every leaf.
+    match background::handle() {
+        Some(background) => tasks.spawn_on(enrich::run(node.clone()), background),
+        None => tasks.spawn(enrich::run(node.clone())),
+    };
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     for nth in 0..node.anchors.targets.len() {
         let worker = work(node.clone(), nth, permits.clone());
