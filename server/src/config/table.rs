@@ -88,7 +88,7 @@ pub static SETTINGS: &[Setting] = settings! {
     "scrub.every_ms" ["FLK_SCRUB_EVERY_MS"] = "3600000", "ms", "a pass over all sealed segments begins at most this often: a short log is not read all day", |c, v| c.scrub_every = millis(v)?;
     "attest.records" ["FLK_ATTEST_RECORDS"] = "4096", "submissions", "at most this many between two Attested and Checkpoint events", |c, v| c.attest_records = within(v, 1, 1 << 20)?;
     "attest.idle_ms" ["FLK_ATTEST_IDLE_MS"] = "500", "ms", "attest and checkpoint what is there when nothing new arrives for this long", |c, v| c.attest_idle = millis(v)?;
-    "snapshot.records" ["FLK_SNAPSHOT_RECORDS"] = "64000", "submissions", "ledger snapshot after this many, so that a restart replays less than a second of log", |c, v| c.snapshot_records = within(v, 1, 1 << 40)?;
+    "snapshot.records" ["FLK_SNAPSHOT_RECORDS"] = "32000", "submissions", "ledger snapshot after this many, so that a restart replays less than a second of log", |c, v| c.snapshot_records = within(v, 1, 1 << 40)?;
     "worm.box_s" ["FLK_WORM_BOX_S"] = "3600", "s", "event time covered by one WORM file", |c, v| c.worm_box = Duration::from_secs(within(v, 1, 86_400)?);
     "worm.max_bytes" ["FLK_WORM_MAX_BYTES"] = "33554432", "bytes", "a WORM file is closed at this size even inside its time box, so that its root is quick to recompute", |c, v| c.worm_bytes = within(v, 65_536, 1 << 30)?;
     "audit.token" ["FLK_AUDIT_TOKEN"] = "", "secret text", "bearer token that may read entry bundles; not set means nobody may", |c, v| c.audit_token = secret(v);
