@@ -193,6 +193,22 @@ pub fn put32(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Appends text as it stands within a JSON string (RFC 8259, section 7).
+pub fn json_text(out: &mut Vec<u8>, text: &[u8]) {
+    out.reserve(text.len() + text.len() / 4);
+    for &byte in text {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            ..b' ' => {
+                out.extend_from_slice(b"\\u00");
+                hex_into(out, &[byte]);
+            }
+            _ => out.push(byte),
+        }
+    }
+}
+
 /// Appends lower-case hex.
 pub fn hex_into(out: &mut Vec<u8>, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -237,6 +253,15 @@ fn nibble(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_within_json_comes_back() {
+        let text: String = (0..=255_u8).map(char::from).chain("\u{2014}".chars()).collect();
+        let mut json = alloc::vec![b'"'];
+        json_text(&mut json, text.as_bytes());
+        json.push(b'"');
+        assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), text);
+    }
 
     #[test]
     fn a_reader_names_the_field_it_could_not_read() {

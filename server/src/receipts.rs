@@ -17,6 +17,7 @@ use crate::projections::tiles::Published;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use engine::checkpoint::{Checkpoint, Receipt, Signed, cose_receipt};
+use engine::codec::json_text;
 use engine::event::Event;
 use engine::ledger::First;
 use engine::log::{Digest, Lsn};
@@ -69,7 +70,7 @@ impl Round {
 
     /// The receipt of the submission at place `nth` of the record, whose leaf is number `seq`.
     /// `witnesses` is what it says of them: of a checkpoint that was signed just now nobody else knows.
-    fn receipt(&self, fold: &Shared, witnesses: &str, nth: u32, seq: u64) -> Option<Vec<u8>> {
+    fn receipt(&self, fold: &Shared, witnesses: &str, nth: u32, seq: u64) -> Option<Receipt> {
         let Some(Event::Received(envelope)) = self.events.get(nth as usize) else { return None };
         let at = usize::try_from(seq.checked_sub(self.before.size())?).ok()?;
         let extra = extra(&self.leaves.get(at)?.line, &envelope.salt, witnesses);
@@ -84,7 +85,7 @@ impl Round {
         });
         let (window, note) = signed.as_ref()?;
         let path = window.path(seq).ok()?;
-        Some(Receipt { extra: Some(extra), index: seq, path, checkpoint: note.clone() }.encode())
+        Some(Receipt { extra: Some(extra), index: seq, path, checkpoint: note.clone() })
     }
 }
 
@@ -93,7 +94,7 @@ impl Round {
 fn extra(line: &[u8], salt: &[u8; 16], witnesses: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(line.len() + line.len() / 8 + 64);
     out.extend_from_slice(b"{\"leaf\":\"");
-    escape(&mut out, line);
+    json_text(&mut out, line);
     out.extend_from_slice(b"\",\"salt\":\"");
     out.extend_from_slice(STANDARD.encode(salt).as_bytes());
     out.extend_from_slice(b"\",\"witnesses\":\"");
@@ -105,23 +106,9 @@ fn extra(line: &[u8], salt: &[u8; 16], witnesses: &str) -> Vec<u8> {
 /// The same for a leaf that everybody may see and that nothing opens.
 pub fn entry_extra(line: &[u8]) -> Vec<u8> {
     let mut out = b"{\"leaf\":\"".to_vec();
-    escape(&mut out, line);
+    json_text(&mut out, line);
     out.extend_from_slice(b"\"}");
     out
-}
-
-/// Appends text as it stands within a JSON string. Leaves and receipts hold no control characters but newlines.
-fn escape(out: &mut Vec<u8>, mut text: &[u8]) {
-    while let Some(at) = memchr::memchr3(b'"', b'\\', b'\n', text) {
-        out.extend_from_slice(&text[..at]);
-        out.extend_from_slice(match text[at] {
-            b'\n' => b"\\n",
-            b'"' => b"\\\"",
-            _ => b"\\\\",
-        });
-        text = &text[at + 1..];
-    }
-    out.extend_from_slice(text);
 }
 
 /// What may be signed: everything, for a group of one; for others what a quorum computed, too.
@@ -212,31 +199,30 @@ pub fn decline(node: &Node, settled: &mut Settled, why: &'static str) {
     add(node, settled, Err(why));
 }
 
-fn add(node: &Node, settled: &mut Settled, made: Result<Vec<u8>, &'static str>) -> bool {
-    let (name, text) = match &made {
+fn add(node: &Node, settled: &mut Settled, made: Result<Receipt, &'static str>) -> bool {
+    let answer = settled.body.trim_ascii_end().strip_suffix(b"}").unwrap_or_default();
+    // An ordinary receipt needs some three thousand bytes.
+    let mut body = Vec::with_capacity(answer.len() + 4096);
+    body.extend_from_slice(answer);
+    match &made {
         Ok(receipt) => {
             node.metrics.receipts.inc();
-            ("tlog_proof", receipt.as_slice())
+            body.extend_from_slice(b",\"tlog_proof\":\"");
+            receipt.encode_json(&mut body);
         }
         Err(why) => {
             node.metrics.receipts_missing.inc();
-            ("tlog_proof_missing", why.as_bytes())
+            body.extend_from_slice(b",\"tlog_proof_missing\":\"");
+            json_text(&mut body, why.as_bytes());
         }
-    };
-    let answer = settled.body.trim_ascii_end().strip_suffix(b"}").unwrap_or_default();
-    let mut body = Vec::with_capacity(answer.len() + text.len() + 128);
-    body.extend_from_slice(answer);
-    body.extend_from_slice(b",\"");
-    body.extend_from_slice(name.as_bytes());
-    body.extend_from_slice(b"\":\"");
-    escape(&mut body, text);
+    }
     body.extend_from_slice(b"\"}\n");
     settled.body = body.into();
     made.is_ok()
 }
 
 /// The receipt of the first submission of a name, under the published checkpoint: there is one soon.
-async fn earlier(node: &Arc<Node>, first: &First, end: Instant) -> Result<Vec<u8>, &'static str> {
+async fn earlier(node: &Arc<Node>, first: &First, end: Instant) -> Result<Receipt, &'static str> {
     if first.origin() != 0 {
         return Err("the first submission stands in the log of another region");
     }
@@ -246,10 +232,7 @@ async fn earlier(node: &Arc<Node>, first: &First, end: Instant) -> Result<Vec<u8
         }
         tokio::time::sleep(PAUSE).await;
     }
-    match of_first(node, first).await {
-        Ok(receipt) => Ok(receipt.encode()),
-        Err(_) => Err("the server could not make it"),
-    }
+    of_first(node, first).await.map_err(|_| "the server could not make it")
 }
 
 fn published_over(node: &Node, first: &First) -> Option<Published> {
@@ -319,10 +302,6 @@ mod tests {
         assert_eq!(made["witnesses"], "0/3");
         assert_eq!(made["leaf"].as_str().unwrap().as_bytes(), line);
         assert_eq!(STANDARD.decode(made["salt"].as_str().unwrap()).unwrap(), [7; 16]);
-        let mut text = Vec::new();
-        escape(&mut text, "one\ntwo \u{2014} \"three\"\n".as_bytes());
-        let text = format!("\"{}\"", String::from_utf8(text).unwrap());
-        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), "one\ntwo \u{2014} \"three\"\n");
     }
 
     #[tokio::test]

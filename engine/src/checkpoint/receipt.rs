@@ -9,7 +9,6 @@
 //! <signed checkpoint>
 //! ```
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use base64::Engine as _;
@@ -17,11 +16,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::note::{decimal, hash};
 use super::{NoteError, Signed, Verifier};
+use crate::codec::json_text;
 use crate::limits::NOTE_MAX;
 use crate::log::Digest;
 use crate::tree::{leaf_hash, verify_inclusion};
 
-const HEADER: &str = "c2sp.org/tlog-proof@v1\n";
+const HEADER: &str = "c2sp.org/tlog-proof@v1";
 
 /// Longest `extra`, bytes: a salt, a few hints, and the leaf, of which one with the log's keys is the longest.
 const EXTRA_MAX: usize = 12 << 10;
@@ -46,24 +46,43 @@ impl Receipt {
     /// The receipt's text.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let extra = self.extra.as_ref().map_or(0, |extra| extra.len().div_ceil(3) * 4 + 8);
-        let room = HEADER.len() + extra + 32 + 45 * self.path.len() + self.checkpoint.len();
-        let mut out = String::with_capacity(room);
-        out.push_str(HEADER);
-        if let Some(extra) = &self.extra {
-            out.push_str("extra ");
-            BASE64.encode_string(extra, &mut out);
-            out.push('\n');
-        }
-        out.push_str(&alloc::format!("index {}\n", self.index));
-        for hash in &self.path {
-            BASE64.encode_string(hash.0, &mut out);
-            out.push('\n');
-        }
-        out.push('\n');
-        let mut out = out.into_bytes();
-        out.extend_from_slice(&self.checkpoint);
+        let mut out = Vec::with_capacity(self.room());
+        self.write(&mut out, b"\n", |out, checkpoint| out.extend_from_slice(checkpoint));
         out
+    }
+
+    /// Appends the receipt's text as it stands within a JSON string.
+    pub fn encode_json(&self, out: &mut Vec<u8>) {
+        // Each line ends with two bytes instead of one.
+        out.reserve(self.room() + self.path.len() + 16);
+        self.write(out, b"\\n", json_text);
+    }
+
+    /// About as many bytes as the text has.
+    fn room(&self) -> usize {
+        let extra = self.extra.as_ref().map_or(0, |extra| extra.len().div_ceil(3) * 4 + 8);
+        HEADER.len() + extra + 32 + 45 * self.path.len() + self.checkpoint.len()
+    }
+
+    /// Writes the lines with this end, and the checkpoint, which has its own lines, as `note` does.
+    fn write(&self, out: &mut Vec<u8>, end: &[u8], note: fn(&mut Vec<u8>, &[u8])) {
+        let mut line = |write: &dyn Fn(&mut Vec<u8>)| {
+            write(out);
+            out.extend_from_slice(end);
+        };
+        line(&|out| out.extend_from_slice(HEADER.as_bytes()));
+        if let Some(extra) = &self.extra {
+            line(&|out| {
+                out.extend_from_slice(b"extra ");
+                base64_into(out, extra);
+            });
+        }
+        line(&|out| out.extend_from_slice(alloc::format!("index {}", self.index).as_bytes()));
+        for hash in &self.path {
+            line(&|out| base64_into(out, &hash.0));
+        }
+        line(&|_| {});
+        note(out, &self.checkpoint);
     }
 
     /// Reads exactly what [`Receipt::encode`] writes.
@@ -77,7 +96,7 @@ impl Receipt {
         let text = core::str::from_utf8(bytes).map_err(|_| NoteError::Receipt)?;
         let (head, checkpoint) = text.split_once("\n\n").ok_or(NoteError::Receipt)?;
         let mut lines = head.split('\n').peekable();
-        if lines.next() != Some(HEADER.trim_end()) {
+        if lines.next() != Some(HEADER) {
             return Err(NoteError::Receipt);
         }
         let extra = match lines.peek().and_then(|line| line.strip_prefix("extra ")) {
@@ -110,8 +129,16 @@ impl Receipt {
     }
 }
 
+/// Appends bytes in base64.
+fn base64_into(out: &mut Vec<u8>, bytes: &[u8]) {
+    let at = out.len();
+    out.resize(at + bytes.len().div_ceil(3) * 4, 0);
+    BASE64.encode_slice(bytes, &mut out[at..]).expect("four characters for each three bytes");
+}
+
 #[cfg(test)]
 mod tests {
+    use alloc::string::String;
     use alloc::vec;
 
     use super::super::{Checkpoint, Signer};
@@ -136,6 +163,10 @@ mod tests {
             let (receipt, signer) = receipt(extra);
             let bytes = receipt.encode();
             assert_eq!(Receipt::parse(&bytes), Ok(receipt.clone()));
+            let mut json = vec![b'"'];
+            receipt.encode_json(&mut json);
+            json.push(b'"');
+            assert_eq!(serde_json::from_slice::<String>(&json).unwrap().as_bytes(), bytes);
             assert_eq!(receipt.verify(&[6], &signer.verifier()).unwrap().checkpoint.size, 11);
             assert_eq!(receipt.verify(&[7], &signer.verifier()), Err(NoteError::Receipt));
         }

@@ -6,10 +6,10 @@
 
 use alloc::vec::Vec;
 
-use super::{Hashes, Missing, ProofError, Tree, inclusion_proof};
+use super::{Missing, ProofError, Tree, node_hash};
 use crate::log::Digest;
 
-/// The tree that ends with some leaves, as far as proofs of these leaves need it: at most two hashes a leaf and 64 more.
+/// The tree that ends with some leaves, as far as proofs of these leaves need it: at most two hashes a leaf and 128 more.
 #[derive(Clone, Debug)]
 pub struct Window {
     from: u64,
@@ -18,6 +18,13 @@ pub struct Window {
     edge: Vec<(u8, u64, Digest)>,
     /// For each level the first node that was completed, and those from there on.
     levels: Vec<(u64, Vec<Digest>)>,
+    /// For each subtree on the tree's own edge the root over it and those after it: the same in many paths.
+    rests: Vec<Digest>,
+}
+
+/// Levels of the perfect subtrees on the edge of a tree, largest first: the bits that are set in its size.
+fn levels_of(size: u64) -> impl DoubleEndedIterator<Item = u8> {
+    (0..64).rev().filter(move |level| size >> level & 1 == 1)
 }
 
 impl Window {
@@ -25,14 +32,14 @@ impl Window {
     #[must_use]
     pub fn new(before: &Tree, leaves: impl IntoIterator<Item = Digest>) -> Window {
         let size = before.size();
-        let bits = (0..64).rev().filter(|level| size >> level & 1 == 1);
-        let edge = bits.zip(before.edge()).map(|(level, hash)| {
+        let edge = levels_of(size).zip(before.edge()).map(|(level, hash)| {
             // What the larger subtrees hold stands before this one.
             let start = size & !(u64::MAX >> (63 - level));
-            (level as u8, start >> level, *hash)
+            (level, start >> level, *hash)
         });
+        let edge = edge.collect();
         let mut window =
-            Window { from: size, tree: before.clone(), edge: edge.collect(), levels: Vec::new() };
+            Window { from: size, tree: before.clone(), edge, levels: Vec::new(), rests: Vec::new() };
         for leaf in leaves {
             let levels = &mut window.levels;
             window.tree.append_with(leaf, |level, index, hash| {
@@ -45,6 +52,11 @@ impl Window {
                 hashes.push(hash);
             });
         }
+        for root in window.tree.edge().iter().rev() {
+            let with_the_rest = window.rests.last().map_or(*root, |rest| node_hash(root, rest));
+            window.rests.push(with_the_rest);
+        }
+        window.rests.reverse();
         window
     }
 
@@ -54,34 +66,44 @@ impl Window {
         &self.tree
     }
 
-    /// The audit path of a leaf of the window, leaf end first.
+    /// The audit path of a leaf of the window, leaf end first (RFC 9162, 2.1.3.1).
     ///
     /// # Errors
     /// [`ProofError::OutOfRange`] for a leaf beyond it, [`ProofError::Read`] for one before it.
     pub fn path(&self, index: u64) -> Result<Vec<Digest>, ProofError<Missing>> {
+        let size = self.tree.size();
+        if index >= size {
+            return Err(ProofError::OutOfRange);
+        }
         if index < self.from {
             return Err(ProofError::Read(Missing));
         }
-        inclusion_proof(index, self.tree.size(), &mut &*self)
+        // The subtree on the edge that holds the leaf begins where its size and the leaf's index part: below the highest
+        // bit in which they differ.
+        let top = 63 - (index ^ size).leading_zeros() as u8;
+        let nth = levels_of(size).take_while(|level| *level > top).count();
+        let mut path = Vec::with_capacity(usize::from(top) + nth + 1);
+        for level in 0..top {
+            path.push(self.node(level, (index >> level) ^ 1).ok_or(ProofError::Read(Missing))?);
+        }
+        path.extend(self.rests.get(nth + 1));
+        path.extend(self.tree.edge()[..nth].iter().rev());
+        Ok(path)
     }
-}
 
-impl Hashes for &Window {
-    type Error = Missing;
-
-    fn hash(&mut self, level: u8, index: u64) -> Result<Digest, Missing> {
+    fn node(&self, level: u8, index: u64) -> Option<Digest> {
         let made = self.levels.get(usize::from(level)).and_then(|(first, hashes)| {
             hashes.get(usize::try_from(index.checked_sub(*first)?).ok()?).copied()
         });
         let edge = || self.edge.iter().find(|node| (node.0, node.1) == (level, index)).map(|node| node.2);
-        made.or_else(edge).ok_or(Missing)
+        made.or_else(edge)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::{MemHashes, leaf_hash};
+    use crate::tree::{MemHashes, inclusion_proof, leaf_hash};
 
     /// Wherever a window begins and ends, its paths are those that a reader of the whole tree makes.
     #[test]
@@ -118,6 +140,6 @@ mod tests {
         let window = Window::new(&before, (0..64_u8).map(|n| leaf_hash(&[n])));
         assert_eq!(window.path(999_999), Err(ProofError::Read(Missing)));
         let held: usize = window.levels.iter().map(|(_, hashes)| hashes.len()).sum();
-        assert!(held <= 2 * 64 + 64 && window.edge.len() <= 64, "{held}");
+        assert!(held <= 2 * 64 + 64 && window.edge.len() + window.rests.len() <= 128, "{held}");
     }
 }
