@@ -251,7 +251,8 @@ impl Pass<'_> {
         };
         let (start, whole) = read(file, window, bytes).map_err(io)?;
         let lines = &bytes[start..whole];
-        let count = memchr_iter(b'\n', lines).count() as u64;
+        let ends: Vec<usize> = memchr_iter(b'\n', lines).collect();
+        let count = ends.len() as u64;
         let Some(mut shared) = self.until(nth, |shared| shared.counted.0 == nth) else { return Ok(()) };
         let first = shared.counted.1;
         shared.counted = (nth + 1, first + count);
@@ -261,7 +262,7 @@ impl Pass<'_> {
         let begin = window.from - u64::from(window.from > 0);
         let at = |offset: usize| Place { path: path.clone(), offset: begin + offset as u64 };
         let hashed = self
-            .hash(first, lines, begin + start as u64)
+            .hash(first, lines, &ends, begin + start as u64)
             .map_err(|(seq, offset)| Unreadable::NoLine(seq, at(start + offset), "an endless line"))?;
         let torn = whole < bytes.len();
         let last = self.windows.last().is_some_and(|last| last.file == window.file);
@@ -286,20 +287,15 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Hashes whole lines, the first of which is number `first` and stands at `offset` of its file. A line that is
-    /// too long is named by its number and where it begins.
-    fn hash(&self, first: u64, lines: &[u8], offset: u64) -> Result<Hashed, (u64, usize)> {
-        let mut start = 0;
-        let mut ends = Vec::new();
-        for end in memchr_iter(b'\n', lines) {
-            if end - start > LEAF_MAX {
-                return Err((first + ends.len() as u64, start));
-            }
-            ends.push(end);
-            start = end + 1;
+    /// Hashes whole lines that have these ends, the first of which is number `first` and stands at `offset` of its file. A
+    /// line that is too long is named by its number and where it begins.
+    fn hash(&self, first: u64, lines: &[u8], ends: &[usize], offset: u64) -> Result<Hashed, (u64, usize)> {
+        let spans = || std::iter::once(0).chain(ends.iter().map(|end| end + 1)).zip(ends);
+        if let Some((nth, (begin, _))) = spans().enumerate().find(|(_, (begin, end))| *end - begin > LEAF_MAX)
+        {
+            return Err((first + nth as u64, begin));
         }
-        let begins = std::iter::once(0).chain(ends.iter().map(|end| end + 1));
-        let hashes = leaf_hashes(begins.zip(&ends).map(|(begin, end)| &lines[begin..*end]));
+        let hashes = leaf_hashes(spans().map(|(begin, end)| &lines[begin..*end]));
         let mut range = Range::from(first);
         let mut cuts: Vec<(u64, Range)> = Vec::new();
         let last = first + hashes.len() as u64;
