@@ -1,6 +1,7 @@
 //! HTTP/1.1 with keep-alive: requests written out beforehand, answers read just far enough to count them.
 
 use super::{Parsed, Protocol};
+use memchr::memmem::{find, find_iter};
 
 /// Whole requests, laid end to end.
 #[derive(Default)]
@@ -52,7 +53,7 @@ impl Pool {
         }
         if self.lines {
             // Counting is cheaper than searching each line, and a missing mark shows in the count all the same.
-            return occurrences(body, self.expect) == self.units as usize;
+            return find_iter(body, self.expect).count() == self.units as usize;
         }
         self.expect.is_empty() || find(body, self.expect).is_some()
     }
@@ -128,21 +129,6 @@ fn unchunk(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
             return Some((at, content));
         }
     }
-}
-
-/// First place of a short `needle`.
-pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|w| w == needle)
-}
-
-fn occurrences(haystack: &[u8], needle: &[u8]) -> usize {
-    let mut count = 0;
-    let mut at = 0;
-    while let Some(place) = find(&haystack[at..], needle) {
-        count += 1;
-        at += place + needle.len();
-    }
-    count
 }
 
 #[cfg(test)]
