@@ -1,8 +1,10 @@
 //! Work that can wait: it runs on threads that give way to those that answer clients.
 
+use std::future::Future;
 use std::io;
 use std::sync::LazyLock;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 
 /// Lowers the priority of the thread that calls, on Linux: 0 is normal, 19 the lowest there is.
 pub fn give_way(nice: i32) {
@@ -28,15 +30,15 @@ static RUNTIME: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
         .build()
 });
 
-/// Where such work is spawned, with whatever it reads and writes; nothing, if the operating system refuses the threads.
-pub fn handle() -> Option<&'static Handle> {
+/// Spawns such work, with whatever it reads and writes; beside all others, if the operating system refuses the threads.
+pub fn spawn(tasks: &mut JoinSet<()>, work: impl Future<Output = ()> + Send + 'static) {
     match &*RUNTIME {
-        Ok(runtime) => Some(runtime.handle()),
+        Ok(runtime) => tasks.spawn_on(work, runtime.handle()),
         Err(error) => {
             tracing::warn!(%error, "what can wait runs at normal priority");
-            None
+            tasks.spawn(work)
         }
-    }
+    };
 }
 
 #[cfg(test)]
@@ -48,8 +50,13 @@ mod tests {
         // SAFETY: plain system call, no memory is passed.
         let nice = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
         let before = nice();
-        let inside = async move { (nice(), tokio::task::spawn_blocking(nice).await.unwrap()) };
-        assert_eq!(handle().unwrap().spawn(inside).await.unwrap(), (NICE, NICE));
+        let (told, inside) = tokio::sync::oneshot::channel();
+        let mut tasks = JoinSet::new();
+        spawn(&mut tasks, async move {
+            let found = (nice(), tokio::task::spawn_blocking(nice).await.unwrap());
+            told.send(found).unwrap();
+        });
+        assert_eq!(inside.await.unwrap(), (NICE, NICE));
         assert_eq!(nice(), before);
     }
 }

@@ -66,22 +66,20 @@ impl Receipt {
 
     /// Writes the lines with this end, and the checkpoint, which has its own lines, as `note` does.
     fn write(&self, out: &mut Vec<u8>, end: &[u8], note: fn(&mut Vec<u8>, &[u8])) {
-        let mut line = |write: &dyn Fn(&mut Vec<u8>)| {
-            write(out);
-            out.extend_from_slice(end);
-        };
-        line(&|out| out.extend_from_slice(HEADER.as_bytes()));
+        out.extend_from_slice(HEADER.as_bytes());
+        out.extend_from_slice(end);
         if let Some(extra) = &self.extra {
-            line(&|out| {
-                out.extend_from_slice(b"extra ");
-                base64_into(out, extra);
-            });
+            out.extend_from_slice(b"extra ");
+            base64_into(out, extra);
+            out.extend_from_slice(end);
         }
-        line(&|out| out.extend_from_slice(alloc::format!("index {}", self.index).as_bytes()));
+        out.extend_from_slice(alloc::format!("index {}", self.index).as_bytes());
+        out.extend_from_slice(end);
         for hash in &self.path {
-            line(&|out| base64_into(out, &hash.0));
+            base64_into(out, &hash.0);
+            out.extend_from_slice(end);
         }
-        line(&|_| {});
+        out.extend_from_slice(end);
         note(out, &self.checkpoint);
     }
 

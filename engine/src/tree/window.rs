@@ -23,7 +23,7 @@ pub struct Window {
 }
 
 /// Levels of the perfect subtrees on the edge of a tree, largest first: the bits that are set in its size.
-fn levels_of(size: u64) -> impl DoubleEndedIterator<Item = u8> {
+fn levels_of(size: u64) -> impl Iterator<Item = u8> {
     (0..64).rev().filter(move |level| size >> level & 1 == 1)
 }
 

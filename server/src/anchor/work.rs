@@ -34,18 +34,15 @@ pub async fn run(node: Arc<Node>) {
     let mut tasks = JoinSet::new();
     tasks.spawn(follow::run(node.clone()));
     // Nobody waits for overviews, and each makes its reader look at every leaf.
-    match background::handle() {
-        Some(background) => tasks.spawn_on(enrich::run(node.clone()), background),
-        None => tasks.spawn(enrich::run(node.clone())),
-    };
+    background::spawn(&mut tasks, enrich::run(node.clone()));
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     for nth in 0..node.anchors.targets.len() {
         let worker = work(node.clone(), nth, permits.clone());
-        match (&node.anchors.targets[nth].way, background::handle()) {
+        match &node.anchors.targets[nth].way {
             // It reads and writes all there is.
-            (Way::Copy { .. }, Some(background)) => tasks.spawn_on(worker, background),
-            _ => tasks.spawn(worker),
-        };
+            Way::Copy { .. } => background::spawn(&mut tasks, worker),
+            _ => drop(tasks.spawn(worker)),
+        }
         if matches!(node.anchors.targets[nth].way, Way::Calendars(_)) {
             tasks.spawn(calendar::run(node.clone(), nth));
         }

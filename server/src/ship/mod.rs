@@ -34,6 +34,7 @@ pub mod tail;
 mod way;
 pub mod withhold;
 
+use crate::background;
 use crate::config::Config;
 use crate::keys::{self, KeyError};
 use crate::node::Node;
@@ -325,13 +326,8 @@ pub async fn run(node: Arc<Node>) {
     let Some(regions) = node.regions.clone() else { return };
     node.fold.tail.want();
     let mut tasks = JoinSet::new();
-    work(node.clone(), &regions, |task| {
-        // Packing and unpacking take a core for a while.
-        match crate::background::handle() {
-            Some(background) => drop(tasks.spawn_on(task, background)),
-            None => drop(tasks.spawn(task)),
-        }
-    });
+    // Packing and unpacking take a core for a while.
+    work(node.clone(), &regions, |task| background::spawn(&mut tasks, task));
     for nth in 0..regions.peers.len() {
         tasks.spawn(standing::watch(node.clone(), nth));
     }

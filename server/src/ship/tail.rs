@@ -37,6 +37,13 @@ struct Kept {
     bytes: usize,
 }
 
+impl Kept {
+    /// Bytes that it takes here: a record without events is not nothing.
+    fn held(&self) -> usize {
+        size_of::<Kept>() + self.bytes
+    }
+}
+
 impl Tail {
     /// From now on records are kept.
     pub fn want(&self) {
@@ -95,10 +102,10 @@ impl Records {
         if self.kept.back().is_some_and(|last| last.lsn.next() != record.lsn) {
             *self = Records::default();
         }
-        self.bytes += record.bytes;
+        self.bytes += record.held();
         self.kept.push_back(record);
         while self.bytes > KEPT_MAX && self.kept.len() > 1 {
-            self.bytes -= self.kept.pop_front().map_or(0, |oldest| oldest.bytes);
+            self.bytes -= self.kept.pop_front().map_or(0, |oldest| oldest.held());
         }
     }
 }
@@ -153,5 +160,8 @@ mod tests {
         assert_eq!(read(&tail, 95, 100).len(), READ_MAX / (KEPT_MAX / 16) - 1);
         tail.folded(Lsn(101), &events(2 * KEPT_MAX));
         assert_eq!((read(&tail, 101, 200), tail.records().kept.len()), (vec![101], 1));
+        let most = KEPT_MAX / size_of::<Kept>();
+        (102..102 + 2 * most as u64).for_each(|lsn| tail.passed(Lsn(lsn)));
+        assert_eq!(tail.records().kept.len(), most, "records without events count, too");
     }
 }

@@ -167,14 +167,10 @@ fn unsigned(logged: &[(Lsn, &Signed)], vkey: &LogKeys, threads: usize) -> Option
     let first = |share: &[(Lsn, &Signed)]| {
         share.iter().find_map(|(lsn, signed)| Some((*lsn, vkey.verify(signed).err()?)))
     };
-    let mut shares = logged.chunks(logged.len().div_ceil(threads).max(1));
-    let own = shares.next().unwrap_or_default();
+    let share = logged.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
-        let others: Vec<_> = shares.map(|share| scope.spawn(move || first(share))).collect();
-        let own = first(own);
-        let found =
-            others.into_iter().map(|other| other.join().expect("checking a signature does not panic"));
-        own.or(found.collect::<Vec<_>>().into_iter().flatten().next())
+        let found: Vec<_> = logged.chunks(share).map(|share| scope.spawn(move || first(share))).collect();
+        found.into_iter().find_map(|share| share.join().expect("checking a signature does not panic"))
     })
 }
 
