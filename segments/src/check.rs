@@ -108,10 +108,13 @@ pub fn check_sealed_paced(
 ) -> Result<Footer, CheckError> {
     let file = File::open(dir.join(segment_name(number)))?;
     // Advice only: a file system that does not take it gives what it has.
-    let uncache = || {
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    let advise = |advice| {
+        let _ = rustix::fs::fadvise(&file, 0, None, advice);
     };
+    let uncache = || advise(rustix::fs::Advice::DontNeed);
     uncache();
+    // What the system reads ahead, megabytes at once, a batch of the log would wait for.
+    advise(rustix::fs::Advice::Random);
     let checked = check(&file, number, pace, &mut |_, _| {});
     uncache();
     checked.map(|checked| checked.footer)

@@ -44,6 +44,7 @@ pub mod shipment;
 mod source;
 mod standing;
 mod stats;
+mod steps;
 mod uring;
 mod walk;
 
@@ -70,4 +71,5 @@ pub use rotate::Room;
 pub use scan::{Scan, ScanError, Scanned};
 pub use segment::{FORMAT_VERSION, Footer, SegmentHeader, segment_name, segment_number};
 pub use stats::{SYNC_BUCKETS, Stats};
+pub use steps::write_out;
 pub use uring::UringDisk;

@@ -11,6 +11,7 @@ use xorf::{BinaryFuse16, DmaSerializable};
 use super::manifest::RunEntry;
 use super::run::{BLOCK, BODY, DESCRIPTOR, ENTRY, MAGIC, Run, seal};
 use super::{disk, sync_dir};
+use crate::steps::write_out;
 
 /// Keys of one filter at most, on average: building one takes about 30 bytes a key for a moment, and smaller
 /// ones need more bits a key.
@@ -100,7 +101,11 @@ impl<'a> Builder<'a> {
         self.out
             .write_all(&index)
             .and_then(|()| self.out.into_inner().map_err(std::io::IntoInnerError::into_error))
-            .and_then(|file| file.write_all_at(&header, 0).and_then(|()| file.sync_all()))
+            .and_then(|file| {
+                file.write_all_at(&header, 0)?;
+                write_out(&file, 0)?;
+                file.sync_all()
+            })
             .and_then(|()| fs::rename(draft, self.dir.join(self.entry.name())))
             .map_err(|error| disk("write run", &error))?;
         sync_dir(self.dir)?;

@@ -18,6 +18,7 @@ use engine::ledger::{First, TableError};
 use memmap2::Mmap;
 
 use super::{TableOptions, disk, unsynced};
+use crate::steps::write_out;
 
 /// Rows that are written together: about a page.
 pub(super) const GROUP: u64 = 39;
@@ -61,8 +62,10 @@ impl Piece {
         Ok(Piece { file, map })
     }
 
-    pub(super) fn sync(&self) -> Result<(), TableError> {
-        self.file.sync_data().map_err(|error| unsynced("sync rows", &error))
+    /// Makes the bytes from `from` on durable.
+    fn sync(&self, from: u64) -> Result<(), TableError> {
+        let synced = write_out(&self.file, from).and_then(|()| self.file.sync_data());
+        synced.map_err(|error| unsynced("sync rows", &error))
     }
 }
 
@@ -97,7 +100,8 @@ impl Files {
     /// Makes the rows from `from` on durable.
     pub(super) fn sync(&self, from: u64) -> Result<(), TableError> {
         let first = usize::try_from(from / self.piece_rows).unwrap_or(usize::MAX);
-        self.pieces.iter().skip(first).try_for_each(|piece| piece.sync())
+        let mut from = from % self.piece_rows * SLOT as u64;
+        self.pieces.iter().skip(first).try_for_each(|piece| piece.sync(std::mem::take(&mut from)))
     }
 }
 

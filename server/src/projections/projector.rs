@@ -33,9 +33,11 @@ use std::time::{Duration, Instant};
 const BACKLOG: usize = 64 << 20;
 /// How long leaves are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(10);
-/// How often the files of a checkpoint are written while the log is busy, and how long it must be quiet to write
-/// them at once.
+/// How long it must be quiet to write the files of a checkpoint at once.
 const QUIET: Duration = Duration::from_millis(200);
+/// How often they are written while the log is busy. Each time a few files take the place of others, and file systems are
+/// slow to use again what was removed a moment ago.
+const BUSY: Duration = Duration::from_secs(1);
 /// How long to wait before a full disk is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
 
@@ -358,7 +360,7 @@ impl Writer {
 
     /// Writes the published checkpoint with its partial tiles, but not for every checkpoint of a busy log.
     fn write_out(&mut self, quiet: bool) -> io::Result<()> {
-        if self.outdated && (quiet || self.written_out.elapsed() >= QUIET) {
+        if self.outdated && (quiet || self.written_out.elapsed() >= BUSY) {
             self.tiles.write_out()?;
             self.outdated = false;
             self.written_out = Instant::now();

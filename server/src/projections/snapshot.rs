@@ -64,7 +64,7 @@ pub fn write(path: &Path, standing: &Standing, ledger: Vec<u8>, marks: Marks) ->
         file.write_all(MAGIC)?;
         file.write_all(&Sha256::digest(&body))?;
         file.write_all(&body)?;
-        super::sync(file)
+        super::sync(file, 0)
     })?;
     std::fs::rename(&new, path)?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()

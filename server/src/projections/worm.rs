@@ -68,10 +68,21 @@ struct Open {
     buffer: Vec<u8>,
     /// Bytes that are.
     written: u64,
+    /// Bytes that are durable.
+    synced: u64,
     box_index: u64,
     second: u64,
     hashes: Vec<[u8; 32]>,
     sha: Sha256,
+}
+
+impl Open {
+    /// Makes what is in the file durable.
+    fn sync(&mut self) -> io::Result<()> {
+        super::sync(&self.file, self.synced)?;
+        self.synced = self.written;
+        Ok(())
+    }
 }
 
 /// The writer of the WORM files.
@@ -122,7 +133,8 @@ impl Worm {
         let second = second_of_name(&span.path).ok_or_else(|| io::Error::other("not a WORM file name"))?;
         let box_index = second * 1000 / worm.rotation.box_ms;
         let written = span.bytes;
-        worm.open = Some(Open { span, file, buffer: Vec::new(), written, box_index, second, hashes, sha });
+        let (buffer, synced) = (Vec::new(), 0);
+        worm.open = Some(Open { span, file, buffer, written, synced, box_index, second, hashes, sha });
         Ok(worm)
     }
 
@@ -186,13 +198,13 @@ impl Worm {
     /// When the file system refuses.
     pub fn sync(&mut self) -> io::Result<()> {
         self.flush()?;
-        self.open.as_ref().map_or(Ok(()), |open| super::sync(&open.file))
+        self.open.as_mut().map_or(Ok(()), Open::sync)
     }
 
     fn close(&mut self) -> io::Result<Option<Span>> {
         self.flush()?;
-        let Some(open) = &self.open else { return Ok(None) };
-        super::sync(&open.file)?;
+        let Some(open) = &mut self.open else { return Ok(None) };
+        open.sync()?;
         let path = self.dir.join(&open.span.path);
         let text = json!({
             "first": open.span.first,
@@ -224,6 +236,7 @@ fn create(dir: &Path, first: u64, box_index: u64, second: u64) -> io::Result<Ope
         file,
         buffer: Vec::new(),
         written: 0,
+        synced: 0,
         box_index,
         second,
         hashes: Vec::new(),
