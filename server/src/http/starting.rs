@@ -14,7 +14,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response};
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -59,6 +61,7 @@ impl Front {
         let address = config.listen();
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.and_then(TcpListener::into_std).map_err(failed)?;
+        make_room(&listener, config.max_connections).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let ours = listener.try_clone().and_then(TcpListener::from_std).map_err(failed)?;
         let (stage, (ended, end)) = (Stage::default(), watch::channel(false));
@@ -85,6 +88,15 @@ impl Front {
         let address = self.address;
         TcpListener::from_std(self.listener).map_err(|source| StartError::Listen { address, source })
     }
+}
+
+/// Lets so many connections wait until they are accepted. A listener has room for 128 by itself; whoever comes after them
+/// is not heard, and tries again only after a second.
+fn make_room(listener: &std::net::TcpListener, connections: usize) -> io::Result<()> {
+    let backlog = libc::c_int::try_from(connections).unwrap_or(libc::c_int::MAX);
+    // SAFETY: a plain system call on a descriptor that `listener` keeps open; no memory is passed.
+    let done = unsafe { libc::listen(listener.as_raw_fd(), backlog) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// How long requests may take, as configured.
@@ -116,5 +128,22 @@ impl Answer for Opening {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         conn.answered();
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn many_may_come_at_once() {
+        const MANY: usize = 400;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        make_room(&listener, MANY).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Nobody accepts: without room for all of them the last ones would not be heard, however long they tried.
+        let come = |_| TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
+        assert_eq!((0..MANY).map(come).collect::<Vec<_>>().len(), MANY);
     }
 }
