@@ -1,6 +1,6 @@
 //! A node at work: the tasks around it, and the order in which it stops.
 
-use crate::http::{Api, Caps, Front, deadlines};
+use crate::http::{Api, Front, terms};
 use crate::mtls::certificates;
 use crate::node::{Node, StartError};
 use crate::peers::given;
@@ -68,13 +68,12 @@ impl Running {
             watchers.push(tokio::spawn(certificates::watch(certificates, refused.clone(), ends.clone())));
         }
         let (drain, draining) = watch::channel(false);
-        let caps = Caps { all: node.config.max_connections, per_ip: node.config.max_connections_per_ip };
         let patience = node.config.drain_timeout;
+        let terms = terms(&node.config, front.workers.clone());
         let listener = tokio::spawn(crate::http::run(
             front.give_way().await?,
             Api::new(node.clone()),
-            caps,
-            deadlines(&node.config),
+            terms,
             node.slots.clone(),
             draining,
             patience,

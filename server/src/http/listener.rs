@@ -1,6 +1,7 @@
 //! The accept loop: how many connections, from whom, and how they end.
 
 use super::connection::{Answer, Deadlines, serve};
+use super::workers::Workers;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -69,14 +70,23 @@ impl Drop for Slot {
     }
 }
 
+/// What a listener is given.
+pub struct Terms {
+    /// Who serves.
+    pub workers: Workers,
+    /// How many.
+    pub caps: Caps,
+    /// How long their requests may take.
+    pub deadlines: Deadlines,
+}
+
 /// Accepts until `draining` turns true, then waits for the connections to finish, at most `patience`.
 ///
 /// Returns the number of connections that were cut off.
 pub async fn run<A: Answer>(
     listener: TcpListener,
     answer: A,
-    caps: Caps,
-    deadlines: Deadlines,
+    Terms { workers, caps, deadlines }: Terms,
     slots: Slots,
     mut draining: watch::Receiver<bool>,
     patience: Duration,
@@ -103,10 +113,17 @@ pub async fn run<A: Answer>(
                 // Answers are small and whole; waiting for more to send only delays them.
                 let _ = stream.set_nodelay(true);
                 let (answer, stop) = (answer.clone(), stop.clone());
-                tokio::spawn(async move {
-                    serve(stream, peer, answer, deadlines, stop).await;
-                    drop(slot);
-                });
+                // From here on another runtime watches the socket.
+                match stream.into_std() {
+                    Ok(stream) => workers.spawn(async move {
+                        match TcpStream::from_std(stream) {
+                            Ok(stream) => serve(stream, peer, answer, deadlines, stop).await,
+                            Err(error) => tracing::warn!(%error, "a connection is not served"),
+                        }
+                        drop(slot);
+                    }),
+                    Err(error) => tracing::warn!(%error, "a connection is not served"),
+                }
             }
         }
     }

@@ -25,12 +25,14 @@ pub(crate) mod reply;
 pub mod routes;
 mod starting;
 mod submit;
+mod workers;
 
 pub use connection::{Conn, Deadlines};
 pub(crate) use elsewhere::here as forwarded;
-pub use listener::{Caps, Slots, run};
-pub(crate) use starting::deadlines;
+pub use listener::{Caps, Slots, Terms, run};
+pub(crate) use starting::terms;
 pub use starting::{Front, Stage};
+pub use workers::Workers;
 
 use crate::node::Node;
 use bytes::Bytes;

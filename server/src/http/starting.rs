@@ -6,7 +6,8 @@
 use super::connection::{Answer, Conn, Deadlines};
 use super::refusal::{Problem, Refusal};
 use super::reply::{Reply, TEXT};
-use super::{Caps, Slots, gate, run};
+use super::workers::Workers;
+use super::{Caps, Slots, Terms, gate, run};
 use crate::config::Config;
 use crate::node::StartError;
 use bytes::Bytes;
@@ -47,6 +48,8 @@ pub struct Front {
     pub address: SocketAddr,
     /// What is said to those who ask.
     pub stage: Stage,
+    /// Who serves connections, before and after.
+    pub workers: Workers,
     listener: std::net::TcpListener,
     ended: watch::Sender<bool>,
     task: JoinHandle<usize>,
@@ -65,17 +68,10 @@ impl Front {
         let bound = listener.local_addr().map_err(failed)?;
         let ours = listener.try_clone().and_then(TcpListener::from_std).map_err(failed)?;
         let (stage, (ended, end)) = (Stage::default(), watch::channel(false));
-        let caps = Caps { all: config.max_connections, per_ip: config.max_connections_per_ip };
-        let task = tokio::spawn(run(
-            ours,
-            Opening(stage.clone()),
-            caps,
-            deadlines(config),
-            Slots::default(),
-            end,
-            PATIENCE,
-        ));
-        Ok(Front { address: bound, stage, listener, ended, task })
+        let workers = Workers::start(config.worker_count()).map_err(StartError::Thread)?;
+        let terms = terms(config, workers.clone());
+        let task = tokio::spawn(run(ours, Opening(stage.clone()), terms, Slots::default(), end, PATIENCE));
+        Ok(Front { address: bound, stage, workers, listener, ended, task })
     }
 
     /// Answers no more; the listener, which has refused nobody meanwhile.
@@ -99,9 +95,12 @@ fn make_room(listener: &std::net::TcpListener, connections: usize) -> io::Result
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// How long requests may take, as configured.
-pub(crate) fn deadlines(config: &Config) -> Deadlines {
-    Deadlines { header: config.header_timeout, body: config.body_timeout, idle: config.idle_timeout }
+/// How connections are served, as configured.
+pub(crate) fn terms(config: &Config, workers: Workers) -> Terms {
+    let caps = Caps { all: config.max_connections, per_ip: config.max_connections_per_ip };
+    let deadlines =
+        Deadlines { header: config.header_timeout, body: config.body_timeout, idle: config.idle_timeout };
+    Terms { workers, caps, deadlines }
 }
 
 #[derive(Clone)]
