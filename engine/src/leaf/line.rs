@@ -178,6 +178,13 @@ fn value(text: &str) -> Option<(Value<'_>, &str)> {
         let end = text.find(|c: char| !c.is_ascii_digit())?;
         return Some((Value::Number(text[..end].parse().ok()?), &text[end..]));
     };
+    if let Some((raw, rest)) = quoted.split_once('"') {
+        let plain = |byte: u8| (b' '..=b'~').contains(&byte) & (byte != b'\\');
+        // Without a way out in the middle the compiler looks at many bytes at once.
+        if raw.bytes().fold(true, |all, byte| all & plain(byte)) {
+            return Some((Value::Text(Cow::Borrowed(raw)), rest));
+        }
+    }
     let mut escaped = false;
     for (at, byte) in quoted.bytes().enumerate() {
         match byte {

@@ -2,12 +2,15 @@
 //!
 //! It follows from the leaves alone, so whoever has the file can make it again, and compare.
 
+use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Leaf, What, outcome_name};
+use super::line::Fields;
+use super::{Leaf, LeafError, What, outcome_flags, outcome_name};
+use crate::ledger::RefusedReason;
 use crate::log::Digest;
 use crate::summary::decimal::{Decimal, Style};
 
@@ -37,25 +40,24 @@ pub struct Overview {
 }
 
 impl Part {
-    fn add(&mut self, what: &What<'_>) {
+    fn add(&mut self, glance: &Glance) {
         self.leaves += 1;
-        let (kind, reason) = match what {
-            What::Pcs(pcs) => {
-                let (low, high) = self.d_hat.get_or_insert((pcs.d_hat, pcs.d_hat));
-                if pcs.d_hat.to_f64() < low.to_f64() {
-                    *low = pcs.d_hat;
-                }
-                if pcs.d_hat.to_f64() > high.to_f64() {
-                    *high = pcs.d_hat;
-                }
-                (outcome_name(pcs.accepted, pcs.escalated), Some(pcs.code.name()))
-            }
-            What::Refused { reason, .. } => (what.name(), Some(reason.name())),
-            _ => (what.name(), None),
-        };
-        *self.kinds.entry(kind).or_default() += 1;
-        if let Some(reason) = reason {
+        *self.kinds.entry(glance.kind).or_default() += 1;
+        if let Some(reason) = glance.reason {
             *self.reasons.entry(reason).or_default() += 1;
+        }
+        if let Some(d_hat) = glance.d_hat {
+            self.widen(d_hat, d_hat);
+        }
+    }
+
+    fn widen(&mut self, low: Decimal, high: Decimal) {
+        let (least, most) = self.d_hat.get_or_insert((low, high));
+        if low.to_f64() < least.to_f64() {
+            *least = low;
+        }
+        if high.to_f64() > most.to_f64() {
+            *most = high;
         }
     }
 
@@ -65,13 +67,52 @@ impl Part {
         other.kinds.iter().for_each(|(name, count)| *self.kinds.entry(name).or_default() += count);
         other.reasons.iter().for_each(|(name, count)| *self.reasons.entry(name).or_default() += count);
         if let Some((low, high)) = other.d_hat {
-            let (least, most) = self.d_hat.get_or_insert((low, high));
-            if low.to_f64() < least.to_f64() {
-                *least = low;
+            self.widen(low, high);
+        }
+    }
+}
+
+/// What is counted of a leaf.
+struct Glance {
+    kind: &'static str,
+    reason: Option<&'static str>,
+    d_hat: Option<Decimal>,
+}
+
+impl Glance {
+    fn of(what: &What<'_>) -> Glance {
+        let (kind, reason, d_hat) = match what {
+            What::Pcs(pcs) => {
+                (outcome_name(pcs.accepted, pcs.escalated), Some(pcs.code.name()), Some(pcs.d_hat))
             }
-            if high.to_f64() > most.to_f64() {
-                *most = high;
+            What::Refused { reason, .. } => (what.name(), Some(reason.name()), None),
+            _ => (what.name(), None, None),
+        };
+        Glance { kind, reason, d_hat }
+    }
+
+    /// The same, read from a line without what is not counted.
+    fn read(fields: &Fields<'_>) -> Result<Glance, LeafError> {
+        let plain = |kind| Ok(Glance { kind, reason: None, d_hat: None });
+        match fields.text("type")?.as_ref() {
+            "pcs" => {
+                let (accepted, escalated) = fields.named("outcome", outcome_flags)?;
+                Ok(Glance {
+                    kind: outcome_name(accepted, escalated),
+                    reason: Some(fields.named("code", super::reason)?.name()),
+                    d_hat: Some(fields.decimal("D_hat")?),
+                })
             }
+            "refused" => {
+                let reason = fields.named("reason", RefusedReason::from_name)?;
+                Ok(Glance { reason: Some(reason.name()), ..plain("refused")? })
+            }
+            "conflict" => plain("conflict"),
+            "tenant" => plain("tenant"),
+            "key" => plain("key"),
+            "policy" => plain("policy"),
+            "log-key" => plain("log-key"),
+            _ => Err(LeafError { member: "type" }),
         }
     }
 }
@@ -86,11 +127,27 @@ impl Overview {
             What::Tenant { tenant, .. } | What::Key { tenant, .. } => Some(tenant),
             What::Policy { .. } | What::LogKey { .. } => None,
         };
+        self.count(tenant.map_or("", |tenant| tenant.as_str()), &Glance::of(&leaf.what));
+    }
+
+    /// Counts a line that this log wrote itself: only what is counted is read, and whether the rest has its form is
+    /// not looked at.
+    ///
+    /// # Errors
+    /// [`LeafError`] when what is counted cannot be read; then nothing is.
+    pub fn add_line(&mut self, line: &[u8]) -> Result<(), LeafError> {
+        let fields = Fields::parse(line).ok_or(LeafError { member: "syntax" })?;
+        let glance = Glance::read(&fields)?;
+        let tenant = if fields.has("tenant") { fields.text("tenant")? } else { Cow::Borrowed("") };
+        self.count(&tenant, &glance);
+        Ok(())
+    }
+
+    fn count(&mut self, tenant: &str, glance: &Glance) {
         self.leaves += 1;
-        let name = tenant.map_or("", |tenant| tenant.as_str());
-        match self.tenants.get_mut(name) {
-            Some(part) => part.add(&leaf.what),
-            None => self.tenants.entry(name.into()).or_default().add(&leaf.what),
+        match self.tenants.get_mut(tenant) {
+            Some(part) => part.add(glance),
+            None => self.tenants.entry(tenant.into()).or_default().add(glance),
         }
     }
 
@@ -133,10 +190,11 @@ pub fn fixed(value: Decimal) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Conflict, KeyName, Pcs};
     use super::*;
-    use crate::ids::TenantId;
-    use crate::ledger::RefusedReason;
+    use crate::ids::{KeyId, TenantId};
     use crate::log::Lsn;
+    use crate::summary::{PcsId, ReasonCode, Regime, SignatureForm};
     use alloc::string::ToString;
 
     fn refused(tenant: Option<&str>, reason: RefusedReason) -> Leaf<'static> {
@@ -146,6 +204,101 @@ mod tests {
             commitment: Digest([0; 32]),
         };
         Leaf { lsn: Lsn(1), nth: 0, time_ms: 1, region: "default".into(), what }
+    }
+
+    /// One of each type, with and without what may be missing.
+    fn leaves() -> Vec<Leaf<'static>> {
+        let tenant = TenantId::new("acme").unwrap();
+        let key_id = KeyId::new("k1").unwrap();
+        let (digest, pcs_id) = (Digest([7; 32]), PcsId([9; 32]));
+        let form = SignatureForm::ALL[0];
+        let mut whats = alloc::vec![
+            What::Conflict(Conflict {
+                tenant,
+                pcs_id,
+                commitment: digest,
+                first_region: Some("eu".into()),
+                first_seq: 3,
+                fields: 5,
+                form,
+                key_id,
+            }),
+            What::Tenant { tenant, active: true, commitment: digest },
+            What::Key {
+                tenant,
+                key_id,
+                kind: KeyName::Hmac,
+                not_before_ms: 1,
+                not_after_ms: u64::MAX,
+                commitment: digest,
+            },
+            What::Policy { policy: "say \"1\"".into(), hash: digest, params_hash: digest },
+            What::LogKey {
+                number: 2,
+                follows: "a b".into(),
+                keys: "c".into(),
+                both_until_ms: 9,
+                commitment: digest,
+            },
+        ];
+        for (nth, code) in ReasonCode::ALL.into_iter().enumerate() {
+            let number = |value| Decimal::shortest(value);
+            whats.push(What::Pcs(Pcs {
+                tenant,
+                pcs_id,
+                commitment: digest,
+                accepted: nth % 3 < 2,
+                escalated: nth % 3 > 0,
+                code,
+                d_hat: number(1.0 + nth as f64),
+                d_hat_recomputed: (nth % 2 == 0).then(|| number(2.5)),
+                coh_star: number(0.5),
+                r: number(0.25),
+                budget: number(0.125),
+                budget_recomputed: None,
+                regime: Regime::Mixed,
+                policy: "default".into(),
+                policy_hash: digest,
+                params_hash: digest,
+                form,
+                key_id,
+            }));
+        }
+        let mut leaves: Vec<Leaf<'_>> = whats
+            .into_iter()
+            .map(|what| Leaf { lsn: Lsn(1), nth: 0, time_ms: 1, region: "default".into(), what })
+            .collect();
+        let bad = RefusedReason::from_name("bad-signature").unwrap();
+        leaves.extend([refused(Some("acme"), bad), refused(None, bad)]);
+        leaves
+    }
+
+    #[test]
+    fn a_line_counts_like_its_leaf() {
+        for leaf in leaves() {
+            let line = leaf.encode();
+            let (mut from_leaf, mut from_line) = (Overview::default(), Overview::default());
+            from_leaf.add(&leaf);
+            from_line.add_line(&line).unwrap();
+            assert_eq!(from_line, from_leaf, "{}", String::from_utf8_lossy(&line));
+            assert_eq!(Leaf::parse(&line).unwrap(), leaf);
+        }
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_counted_is_not() {
+        let mut view = Overview::default();
+        for line in [
+            "",
+            "{}",
+            r#"{"type":"verdict"}"#,
+            r#"{"type":"pcs"}"#,
+            r#"{"reason":"no-such-reason","type":"refused"}"#,
+            r#"{"tenant":7,"type":"conflict"}"#,
+        ] {
+            assert!(view.add_line(line.as_bytes()).is_err(), "{line}");
+        }
+        assert_eq!(view, Overview::default());
     }
 
     fn slopes(low: f64, high: f64) -> Part {

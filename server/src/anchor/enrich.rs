@@ -5,7 +5,6 @@
 //! L1: one file is read at a time, line by line.
 
 use crate::node::Node;
-use engine::leaf::Leaf;
 use engine::leaf::overview::Overview;
 use engine::log::Digest;
 use sha2::{Digest as _, Sha256};
@@ -60,8 +59,8 @@ fn overview(path: &Path) -> io::Result<Vec<u8>> {
     let (mut view, mut sum, mut line) = (Overview::default(), Sha256::new(), Vec::new());
     while reader.read_until(b'\n', &mut line)? > 0 {
         sum.update(&line);
-        let leaf = Leaf::parse(line.strip_suffix(b"\n").unwrap_or(&line));
-        view.add(&leaf.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?);
+        let counted = view.add_line(line.strip_suffix(b"\n").unwrap_or(&line));
+        counted.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         line.clear();
     }
     Ok(view.encode(&Digest(sum.finalize().into())))
