@@ -9,8 +9,8 @@ use std::time::Duration;
 use engine::ledger::Table;
 use engine::log::Lsn;
 use segments::{
-    CheckError, Damage, Footer, Log, OpenError, Options, Recovery, Scan, ScanError, check_sealed_with,
-    segment_name,
+    CheckError, Damage, Footer, Log, OpenError, Options, Recovery, Scan, ScanError, check_sealed,
+    check_sealed_with, segment_name,
 };
 
 use super::fold::{Fold, Watch};
@@ -247,11 +247,10 @@ impl LogFiles {
 
     fn check_one(&self, number: u64, keep: bool) -> Checked {
         let mut notes = Notes::default();
-        let footer = check_sealed_with(&self.dir, number, &mut |_, frame| {
-            if keep {
-                notes.frame(frame);
-            }
-        });
+        let footer = match keep {
+            true => check_sealed_with(&self.dir, number, &mut |_, frame| notes.frame(frame)),
+            false => check_sealed(&self.dir, number),
+        };
         Checked { footer, notes }
     }
 
