@@ -18,6 +18,7 @@ use engine::ledger::{First, TableError};
 use memmap2::Mmap;
 
 use super::{TableOptions, disk, unsynced};
+use crate::bytes::fetch;
 use crate::steps::write_out;
 
 /// Rows that are written together: about a page.
@@ -81,8 +82,9 @@ impl Files {
     fn row(&self, number: u64) -> Result<First, TableError> {
         let piece = usize::try_from(number / self.piece_rows).ok().and_then(|piece| self.pieces.get(piece));
         let start = (number % self.piece_rows) as usize * SLOT;
-        let slot = piece.and_then(|piece| piece.map.get(start..start + SLOT));
-        read(slot.unwrap_or_default(), self.id, number)
+        let slot = piece.and_then(|piece| piece.map.get(start..start + SLOT)).unwrap_or_default();
+        fetch(slot);
+        read(slot, self.id, number)
     }
 
     /// Reads the rows of a range.

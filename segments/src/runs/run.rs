@@ -22,6 +22,7 @@ use xorf::{BinaryFuse16Ref, Filter, FilterRef};
 
 use super::disk;
 use super::manifest::RunEntry;
+use crate::bytes::fetch;
 
 pub(super) const BLOCK: usize = 1024;
 pub(super) const ENTRY: usize = 13;
@@ -138,6 +139,9 @@ impl Run {
         let damaged = TableError::Damaged { part: "block of run", number: number as u64 };
         let start = (1 + number) * BLOCK;
         let block = self.map.get(start..).and_then(|rest| rest.first_chunk::<BLOCK>());
+        if let Some(block) = block {
+            fetch(block);
+        }
         match block {
             Some(block) if is_block(block, self.id, self.entry.to, number) => Ok(block),
             _ => Err(damaged),
