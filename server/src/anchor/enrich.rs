@@ -11,10 +11,15 @@ use sha2::{Digest as _, Sha256};
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often closed files are looked for.
 const TICK: Duration = Duration::from_secs(1);
+/// Lines between two rests: less than a millisecond's work. Whoever waits for the processor gets it then, which a low priority
+/// alone gives him only some milliseconds later.
+const STRETCH: u64 = 512;
+/// How many times as long as the work before it a rest takes.
+const REST: u32 = 3;
 /// How long the task waits after a failure.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -57,11 +62,17 @@ fn write(path: &Path) -> io::Result<()> {
 fn overview(path: &Path) -> io::Result<Vec<u8>> {
     let mut reader = BufReader::with_capacity(256 << 10, std::fs::File::open(path)?);
     let (mut view, mut sum, mut line) = (Overview::default(), Sha256::new(), Vec::new());
+    let mut begun = Instant::now();
     while reader.read_until(b'\n', &mut line)? > 0 {
         sum.update(&line);
         let counted = view.add_line(line.strip_suffix(b"\n").unwrap_or(&line));
         counted.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         line.clear();
+        if view.leaves.is_multiple_of(STRETCH) {
+            #[allow(clippy::disallowed_methods)] // a thread for what can wait
+            std::thread::sleep(REST * begun.elapsed());
+            begun = Instant::now();
+        }
     }
     Ok(view.encode(&Digest(sum.finalize().into())))
 }
