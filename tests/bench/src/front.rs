@@ -127,9 +127,9 @@ fn serve(queue: &Queue, mut sink: impl Sink, answers: &mpsc::UnboundedSender<Vec
     }
 }
 
-/// The runtime of all rows that measure tasks: one worker a core, as the server has.
+/// The runtime of all rows that measure tasks: one thread, as the server has for whatever goes to the log.
 pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Drives `clients` closed-loop tasks, each of which calls `one` with its record again and again, and counts what
