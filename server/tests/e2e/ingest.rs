@@ -190,3 +190,22 @@ fn operators_and_browsers_find_their_pages() {
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     });
 }
+
+#[test]
+fn any_number_of_threads_serves_many_that_come_at_once() {
+    for threads in ["1", "2", "5"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        with_node(dir.path(), &[("http.workers", threads)], |address| {
+            // All of them are open before the first says anything.
+            let mut clients: Vec<Client> = (0..300).map(|_| Client::new(address)).collect();
+            let firsts: Vec<_> =
+                clients.iter_mut().zip(0..).map(|(client, n)| client.submit(&summary(n)).body).collect();
+            // Each asks what another one got: whoever serves it, there is one log.
+            for (at, client) in clients.iter_mut().enumerate() {
+                let other = (at + 1) % firsts.len();
+                let again = client.submit(&summary(other as u64));
+                assert_eq!((again.status, &again.body), (200, &firsts[other]));
+            }
+        });
+    }
+}
