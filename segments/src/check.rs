@@ -9,12 +9,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use engine::limits::BLOCK;
-use engine::log::Lsn;
+use engine::log::{Digest, Lsn};
 
+use crate::batch::Header;
 use crate::buffer::BlockBuf;
 use crate::damage::{Damage, Flaw};
 use crate::frame::Frame;
 use crate::index::Index;
+use crate::place::Stamp;
 use crate::recover::{Found, State, Verdict, decide};
 use crate::segment::{BlockFlaw, Footer, SegmentHeader, segment_name};
 use crate::source::{Source, WINDOW, Windowed};
@@ -60,10 +62,10 @@ impl From<io::Error> for CheckError {
     }
 }
 
-/// Reads every byte of sealed segment `number` below `dir` and holds them against the digest in its footer, which the
-/// caller can hold against the next segment's header or the manifest. Where that says that the bytes are those that were
-/// sealed, the checksums in them were looked at when they were; where not, [`check_sealed_with`] says what is
-/// wrong. Memory: as there.
+/// Reads every byte of sealed segment `number` below `dir` and holds them, and what the headers of the batches say,
+/// against the footer, whose digest the caller can hold against the next segment's header or the manifest. Where the
+/// digest holds, the bytes are those that were sealed, and their checksums are not asked; where not,
+/// [`check_sealed_with`] says what is wrong. Memory: as there.
 ///
 /// # Errors
 /// [`CheckError`].
@@ -133,7 +135,71 @@ pub fn check_sealed_paced(
 /// Bytes read and hashed at once: enough for all lanes of the hash, and still in the processor's cache after the read.
 const PIECE: usize = 128 << 10;
 
-/// The footer, if all bytes before it are those of its digest.
+/// The headers of a segment's batches, looked at as its bytes go by.
+struct Headers {
+    stamp: Stamp,
+    footer_at: u64,
+    /// Where the next one stands.
+    at: u64,
+    next_batch: u64,
+    frames: u64,
+    index: Index,
+    /// There are no more.
+    over: bool,
+}
+
+impl Headers {
+    fn of(header: &SegmentHeader) -> Headers {
+        let mut index = Index::default();
+        index.begin(header.tip);
+        let (stamp, footer_at) = (header.stamp(), header.footer_at());
+        let (at, next_batch) = (BLOCK as u64, header.first_batch);
+        Headers { stamp, footer_at, at, next_batch, frames: 0, index, over: false }
+    }
+
+    /// Looks at those in `bytes`, whole blocks that stand at `from`. `None` where there should be another one.
+    fn pass(&mut self, from: u64, bytes: &[u8]) -> Option<()> {
+        while !self.over && self.at < from + bytes.len() as u64 {
+            let block = &bytes[(self.at - from) as usize..][..BLOCK];
+            self.over = crate::bytes::is_zero(block);
+            if !self.over {
+                let header = Header::read(&self.stamp, self.at, self.footer_at - self.at, block).ok()?;
+                if header.number != self.next_batch {
+                    return None;
+                }
+                self.index.note(&header);
+                self.at += u64::from(header.bytes);
+                self.next_batch += 1;
+                self.frames += u64::from(header.frames);
+            }
+        }
+        Some(())
+    }
+}
+
+/// The footer that these batches lead to.
+fn footer_of(
+    header: &SegmentHeader,
+    index: &Index,
+    next_batch: u64,
+    end: u64,
+    frames: u64,
+    digest: Digest,
+) -> Footer {
+    let span = index.span(1);
+    Footer {
+        number: header.number,
+        first_batch: header.first_batch,
+        last_batch: next_batch - 1,
+        first: Lsn(span.first),
+        last: Lsn(span.last),
+        end,
+        frames,
+        digest,
+    }
+}
+
+/// The footer, if it is the one that the bytes before it lead to, and they are those of its digest.
 fn intact(
     file: &File,
     number: u64,
@@ -154,16 +220,20 @@ fn intact(
     };
     let end = header.footer_at();
     let Ok(footer) = Footer::decode(&block(end)?) else { return Ok(None) };
-    let (mut hasher, mut at) = (blake3::Hasher::new(), 0);
+    let (mut hasher, mut headers, mut at) = (blake3::Hasher::new(), Headers::of(&header), 0);
     while at < end {
         let bytes = (end - at).min(PIECE as u64) as usize;
         pace(bytes)?;
         file.read_exact_at(&mut piece[..bytes], at)?;
         hasher.update(&piece[..bytes]);
+        if headers.pass(at, &piece[..bytes]).is_none() {
+            return Ok(None);
+        }
         at += bytes as u64;
     }
-    let named = (footer.number, footer.first_batch) == (number, header.first_batch);
-    Ok((named && footer.digest.0 == *hasher.finalize().as_bytes()).then_some(footer))
+    let Headers { next_batch, at, frames, index, .. } = headers;
+    let digest = Digest(*hasher.finalize().as_bytes());
+    Ok((footer == footer_of(&header, &index, next_batch, at, frames, digest)).then_some(footer))
 }
 
 fn check(
@@ -240,20 +310,45 @@ fn check_source(
             crate::open::stop_flaw(&here, later, &walk).in_segment(number, walk.tip),
         ));
     }
-    let span = index.span(1);
-    let found = Footer {
-        number,
-        first_batch: header.first_batch,
-        last_batch: walk.next_batch - 1,
-        first: Lsn(span.first),
-        last: Lsn(span.last),
-        end: walk.offset,
-        frames: walk.frames,
-        digest: walk.digest(&mut source)?,
-    };
+    let digest = walk.digest(&mut source)?;
+    let found = footer_of(&header, &index, walk.next_batch, walk.offset, walk.frames, digest);
     if footer != found {
         let flaw = Flaw::new(at + 16, format!("{found:?}"), format!("{footer:?}"));
         return Err(CheckError::Damaged(flaw.in_segment(number, walk.tip)));
     }
     Ok(Checked { header, footer, committed: walk.committed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bytes::close_block;
+    use crate::{AnyDisk, Identity, Log, Options, Prefer};
+
+    /// Whoever can close a block again can say anything in it, but not that it follows from the batches.
+    #[test]
+    fn a_footer_that_the_batches_do_not_lead_to_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = Options::new(Identity { cluster: [1; 16], region: "eu".into() });
+        options.segment_bytes = 64 << 10;
+        let (disk, _) = AnyDisk::open(folder.path(), Prefer::Posix).unwrap();
+        let (mut log, _) = Log::open(disk, &options, |_| Ok::<(), std::convert::Infallible>(())).unwrap();
+        for n in 1..=60 {
+            log.append(Frame::entry(Lsn(n), 1, &[n as u8; 1500])).unwrap();
+            log.flush().unwrap();
+            log.set_committed(Lsn(n));
+        }
+        let closely = || check_sealed_with(folder.path(), 1, &mut |_, _| {});
+        assert_eq!(check_sealed(folder.path(), 1).unwrap(), closely().unwrap());
+        let path = folder.path().join(segment_name(1));
+        let whole = std::fs::read(&path).unwrap();
+        let footer_at = whole.len() - BLOCK;
+        for at in 12..BLOCK {
+            let mut forged = whole.clone();
+            forged[footer_at + at] ^= 1;
+            close_block(forged[footer_at..].first_chunk_mut().unwrap());
+            std::fs::write(&path, &forged).unwrap();
+            assert!(check_sealed(folder.path(), 1).is_err() && closely().is_err(), "byte {at}");
+        }
+    }
 }
