@@ -44,8 +44,15 @@ fn main() -> ExitCode {
         let old = asked.get_one::<PathBuf>("from").expect("clap insists on it");
         return alone(old, &loaded.config, asked.get_flag("accept-loss"));
     }
-    // What a record passes on its way is one thing after the other: one thread needs no scheduler that others steal from.
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match loaded.config.main_count() {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        n => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(n)
+            .thread_name("flk-main")
+            .enable_all()
+            .build(),
+    };
+    match runtime {
         Ok(runtime) => runtime.block_on(serve(loaded.config, dev)),
         Err(error) => refuse(&format!("the runtime does not start: {error}")),
     }

@@ -239,9 +239,16 @@ impl Config {
         format!("{}/pcs/{}", self.origin_host, self.region)
     }
 
-    /// Worker threads of the asynchronous runtime.
+    /// Threads that serve connections.
     pub fn worker_count(&self) -> usize {
         if self.workers == 0 { cores() } else { self.workers }
+    }
+
+    /// Threads of the main runtime. What a record passes on its way is one thing after the other, and one thread needs no
+    /// scheduler that others steal from. But other nodes must be answered also while the fold waits for its disk.
+    pub fn main_count(&self) -> usize {
+        let alone = self.cluster_listen.is_none() && self.regions_listen.is_none();
+        if alone { 1 } else { cores().max(2) }
     }
 
     /// Threads of the verification pool.

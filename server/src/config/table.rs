@@ -37,7 +37,7 @@ macro_rules! settings {
 pub static SETTINGS: &[Setting] = settings! {
     "http.host" ["FLK_HTTP_HOST"] = "0.0.0.0", "IP address", "all interfaces, as the original listened; a reverse proxy on the same host wants 127.0.0.1", |c, v| c.host = parse(v)?;
     "http.port" ["FLK_HTTP_PORT", "PORT"] = "8080", "TCP port", "the original's port; 0 lets the kernel choose", |c, v| c.port = parse(v)?;
-    "http.workers" ["FLK_HTTP_WORKERS"] = "0", "threads", "threads that serve connections; 0 means one a core", |c, v| c.workers = within(v, 0, 1024)?;
+    "http.workers" ["FLK_HTTP_WORKERS"] = "0", "threads", "threads that serve connections; 0 means one a core, 1 the main one", |c, v| c.workers = within(v, 0, 1024)?;
     "http.max_connections" ["FLK_HTTP_MAX_CONNECTIONS"] = "8192", "connections", "bounds memory and descriptors: about 20 KiB each", |c, v| c.max_connections = within(v, 1, 1 << 20)?;
     "http.max_connections_per_ip" ["FLK_HTTP_MAX_CONNECTIONS_PER_IP"] = "2048", "connections", "one client must not take every slot; raise it behind a proxy", |c, v| c.max_connections_per_ip = within(v, 1, 1 << 20)?;
     "http.header_timeout_ms" ["FLK_HTTP_HEADER_TIMEOUT_MS"] = "10000", "ms", "whole request head from its first byte; a dripped head must not hold a slot", |c, v| c.header_timeout = millis(v)?;

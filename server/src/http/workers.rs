@@ -26,8 +26,8 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts `threads` threads. With one alone there is none: the main runtime, which has one, too, serves all, and every
-    /// step of an answer is one of its tasks.
+    /// Starts `threads` threads. With one alone there is none: the main runtime serves all, and every step of an answer is
+    /// one of its tasks.
     ///
     /// # Errors
     /// When the operating system refuses a thread.
