@@ -20,6 +20,7 @@ use std::path::Path;
 use engine::limits::BLOCK;
 use engine::log::{Digest, Lsn};
 
+use crate::batch::Header;
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::manifest::{MANIFEST, MANIFEST_BYTES, Manifest, Slots};
@@ -58,6 +59,26 @@ pub fn read_sealed(dir: &Path, number: u64) -> io::Result<(SegmentHeader, Footer
         return Err(wrong(format!("holds {} and {}", header.number, footer.number)));
     }
     Ok((header, footer))
+}
+
+/// The last record that the batches of a sealed segment know to be committed, from their headers alone: its last records
+/// are agreed, or it would not be sealed, but only what comes after it says so.
+///
+/// # Errors
+/// As [`read_sealed`], or when a header cannot be read.
+pub fn agreed_in(dir: &Path, number: u64) -> io::Result<Lsn> {
+    let (header, footer) = read_sealed(dir, number)?;
+    let file = File::open(dir.join(segment_name(number)))?;
+    let (stamp, mut at, mut agreed) = (header.stamp(), BLOCK as u64, Lsn::ZERO);
+    let mut block = [0; BLOCK];
+    while at < footer.end {
+        file.read_exact_at(&mut block, at)?;
+        let batch = Header::read(&stamp, at, footer.end - at, &block)
+            .map_err(|flaw| io::Error::new(io::ErrorKind::InvalidData, format!("batch at {at}: {flaw:?}")))?;
+        agreed = batch.committed;
+        at += u64::from(batch.bytes);
+    }
+    Ok(agreed)
 }
 
 /// Whether a sealed segment follows another, `None` for the beginning of a log, in the same log.
@@ -171,6 +192,7 @@ mod tests {
             let good = (checked.header, checked.footer);
             assert!(follows(&good.0, last.as_ref()), "segment {number}");
             assert_eq!(read_sealed(to, number).unwrap(), good);
+            assert_eq!(agreed_in(to, number).unwrap(), checked.committed);
             last = Some(good);
         }
         assert!(!is_begun(to).unwrap());

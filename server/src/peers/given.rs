@@ -71,9 +71,12 @@ fn replace(node: &Node, sealed: u64) -> io::Result<()> {
     }
     let newest = node.config.data_dir.join("proj").join("snapshot");
     let Some(found) = snapshot::read(&newest)? else { return Ok(()) };
-    let (_, footer) = segments::seed::read_sealed(&node.config.log_path(), sealed)?;
     let before = snapshot::read(&kept(node)).ok().flatten().map_or(Lsn::ZERO, |kept| kept.standing.lsn);
-    if found.standing.lsn > footer.last || found.standing.lsn <= before {
+    if found.standing.lsn <= before {
+        return Ok(());
+    }
+    // Who gets it must see in the segments that all of it is agreed.
+    if found.standing.lsn > segments::seed::agreed_in(&node.config.log_path(), sealed)? {
         return Ok(());
     }
     // The newest is replaced by another file, never written to: a second name keeps this one.
