@@ -40,8 +40,8 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Makes a file's bytes from `from` on durable, without being in the log's way for long. A failure is never one that can be tried again, whatever it says: the kernel may have
-/// dropped the bytes and call the file clean.
+/// Makes a file's bytes from `from` on durable, without being in the log's way for long. A failure is never one that can
+/// be tried again, whatever it says: the kernel may have dropped the bytes and call the file clean.
 fn sync(file: &File, from: u64) -> io::Result<()> {
     let synced = segments::write_out(file, from).and_then(|()| file.sync_data());
     synced.map_err(|error| io::Error::other(format!("sync: {error}")))
