@@ -318,7 +318,8 @@ impl Shared {
 
     fn hand_leaves(&self, core: &mut Core) {
         if !core.leaves.is_empty() {
-            self.projector.hand(Work::Leaves(std::mem::take(&mut core.leaves)));
+            let next = Leaves::as_large_as(&core.leaves);
+            self.projector.hand(Work::Leaves(std::mem::replace(&mut core.leaves, next)));
         }
     }
 }

@@ -33,10 +33,41 @@ impl Hasher for Rfc6962 {
     }
 }
 
-/// Root over the lines of one file from their leaf hashes.
-fn root(hashes: &[[u8; 32]]) -> Digest {
-    let tree = MerkleTree::<Rfc6962>::from_leaves(hashes);
-    tree.root().map_or(engine::tree::EMPTY_ROOT, Digest)
+/// Leaves that are hashed together. A power of two, so that their root is a node of the tree over all lines.
+const TOGETHER: usize = 1024;
+
+/// The tree over the lines of one file. It is made as the file grows: some hundred thousand nodes at once would keep
+/// everything else waiting when the file is closed.
+#[derive(Default)]
+struct Nodes {
+    /// Roots over [`TOGETHER`] lines each.
+    full: Vec<[u8; 32]>,
+    /// Leaf hashes of the lines after them.
+    rest: Vec<[u8; 32]>,
+}
+
+impl Nodes {
+    fn push(&mut self, leaf: [u8; 32]) {
+        self.rest.push(leaf);
+        if self.rest.len() == TOGETHER {
+            self.full.extend(root_over(&self.rest));
+            self.rest.clear();
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.full.len() * TOGETHER + self.rest.len()
+    }
+
+    fn root(&self) -> Digest {
+        let nodes: Vec<[u8; 32]> = self.full.iter().copied().chain(root_over(&self.rest)).collect();
+        root_over(&nodes).map_or(engine::tree::EMPTY_ROOT, Digest)
+    }
+}
+
+/// Root over some nodes; of none there is none.
+fn root_over(nodes: &[[u8; 32]]) -> Option<[u8; 32]> {
+    MerkleTree::<Rfc6962>::from_leaves(nodes).root()
 }
 
 /// When a file ends.
@@ -72,7 +103,7 @@ struct Open {
     synced: u64,
     box_index: u64,
     second: u64,
-    hashes: Vec<[u8; 32]>,
+    nodes: Nodes,
     sha: Sha256,
 }
 
@@ -118,23 +149,23 @@ impl Worm {
             return Err(io::Error::other(format!("{} is shorter than it was", path.display())));
         }
         file.set_len(span.bytes)?;
-        let mut hashes = Vec::new();
+        let mut nodes = Nodes::default();
         let mut sha = Sha256::new();
         let mut reader = BufReader::with_capacity(BUFFER, &file);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 {
             sha.update(&line);
-            hashes.push(engine::tree::leaf_hash(line.strip_suffix(b"\n").unwrap_or(&line)).0);
+            nodes.push(engine::tree::leaf_hash(line.strip_suffix(b"\n").unwrap_or(&line)).0);
             line.clear();
         }
-        if hashes.len() as u64 != span.count {
+        if nodes.count() as u64 != span.count {
             return Err(io::Error::other(format!("{} does not hold {} lines", path.display(), span.count)));
         }
         let second = second_of_name(&span.path).ok_or_else(|| io::Error::other("not a WORM file name"))?;
         let box_index = second * 1000 / worm.rotation.box_ms;
         let written = span.bytes;
         let (buffer, synced) = (Vec::new(), 0);
-        worm.open = Some(Open { span, file, buffer, written, synced, box_index, second, hashes, sha });
+        worm.open = Some(Open { span, file, buffer, written, synced, box_index, second, nodes, sha });
         Ok(worm)
     }
 
@@ -170,7 +201,7 @@ impl Worm {
         open.buffer.push(b'\n');
         open.sha.update(leaf);
         open.sha.update(b"\n");
-        open.hashes.push(hash.0);
+        open.nodes.push(hash.0);
         open.span.count += 1;
         open.span.bytes += leaf.len() as u64 + 1;
         Ok(closed)
@@ -210,7 +241,7 @@ impl Worm {
             "first": open.span.first,
             "last": open.span.first + open.span.count - 1,
             "count": open.span.count,
-            "root": root(&open.hashes).to_string(),
+            "root": open.nodes.root().to_string(),
             "sha256": Digest(open.sha.clone().finalize().into()).to_string(),
         });
         super::replace(&root_path(&path), format!("{text}\n").as_bytes())?;
@@ -239,7 +270,7 @@ fn create(dir: &Path, first: u64, box_index: u64, second: u64) -> io::Result<Ope
         synced: 0,
         box_index,
         second,
-        hashes: Vec::new(),
+        nodes: Nodes::default(),
         sha: Sha256::new(),
     })
 }
@@ -337,6 +368,20 @@ mod tests {
         }
         assert_eq!(name_of_second(1_767_225_600), PathBuf::from("2026/01/01/000000.jsonl"));
         assert_eq!(second_of_name(Path::new("2026/01/01/xx.jsonl")), None);
+    }
+
+    #[test]
+    fn the_root_of_a_file_is_the_tree_over_its_lines() {
+        let (mut nodes, mut tree) = (Nodes::default(), engine::tree::Tree::new());
+        assert_eq!(nodes.root(), tree.root());
+        for line in 1..=5 * TOGETHER {
+            let leaf = engine::tree::leaf_hash(&line.to_le_bytes());
+            nodes.push(leaf.0);
+            tree.append(leaf);
+            if line < 9 || line % TOGETHER < 3 || line % TOGETHER == TOGETHER - 1 || line % 397 == 0 {
+                assert_eq!((nodes.count(), nodes.root()), (line, tree.root()), "{line} lines");
+            }
+        }
     }
 
     #[test]
