@@ -1,5 +1,5 @@
-//! P2: append engines of others behind the same kind of group commit, run by the `peers` binary of the workspace
-//! beside this crate.
+//! P2: append engines of others, run by the `peers` binary of the workspace beside this crate: raft-engine with its own
+//! group commit, and the others, and raft-engine once more, behind the same kind of group commit as ours.
 
 use crate::append::Appends;
 use crate::context::{Context, remove};
@@ -35,13 +35,19 @@ fn append(context: &Context, engine: &str, seconds: f64) -> io::Result<Sample> {
     Ok(Sample::new(number("rate")).with("p50 us", number("p50_us")).with("p99 us", number("p99_us")))
 }
 
-/// The three rows.
+/// A row for each engine.
 pub fn rows(context: &Context) -> Vec<Row> {
-    let bounds = [("raft-engine", 10.0), ("fjall", 5.0), ("sqlite", 5.0)];
-    bounds
+    let at_least = |floor| Bound::AtLeast { floor, moonshot: None };
+    let engines = [
+        ("raft-engine-threads", "raft-engine and its own group commit, a thread a writer", at_least(10.0)),
+        ("raft-engine", "raft-engine with a group commit in front", Bound::Told),
+        ("fjall", "fjall with a group commit in front", at_least(5.0)),
+        ("sqlite", "sqlite with a group commit in front", at_least(5.0)),
+    ];
+    engines
         .into_iter()
-        .map(|(engine, floor)| {
-            let what = format!("append, C={CLIENTS}, against {engine} with a group commit in front");
+        .map(|(engine, name, bound)| {
+            let what = format!("append, C={CLIENTS}, against {name}");
             let measured = context.device.flushed(|| {
                 let ours = Appends::new(context);
                 alternate(
@@ -58,7 +64,7 @@ pub fn rows(context: &Context) -> Vec<Row> {
                     ours: format!("{} records/s", figure(pair.ours())),
                     reference: format!("{engine}: {} records/s", figure(pair.reference())),
                     value: pair.ratio(),
-                    bound: Bound::AtLeast { floor, moonshot: None },
+                    bound,
                     command: command("P2"),
                     notes: pair.notes(),
                     refused: None,

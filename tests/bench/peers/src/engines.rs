@@ -31,15 +31,30 @@ impl raft_engine::MessageExt for Indexed {
 /// The region all records go to.
 const REGION: u64 = 1;
 
+/// The engine as every row has it.
+pub fn open_raft_engine(dir: &Path) -> raft_engine::Engine {
+    let config = raft_engine::Config {
+        dir: dir.to_str().expect("a UTF-8 path").to_owned(),
+        batch_compression_threshold: raft_engine::ReadableSize::kb(0),
+        purge_threshold: raft_engine::ReadableSize::gb(1024),
+        ..Default::default()
+    };
+    raft_engine::Engine::open(config).expect("raft-engine opens")
+}
+
+/// Entry `index` of a region.
+pub fn entry(index: u64, record: &[u8]) -> protobuf::well_known_types::BytesValue {
+    let mut entry = protobuf::well_known_types::BytesValue::new();
+    let mut value = Vec::with_capacity(8 + RECORD);
+    value.extend_from_slice(&index.to_le_bytes());
+    value.extend_from_slice(record);
+    entry.value = value;
+    entry
+}
+
 impl RaftEngine {
     pub fn open(dir: &Path) -> Self {
-        let config = raft_engine::Config {
-            dir: dir.to_str().expect("a UTF-8 path").to_owned(),
-            batch_compression_threshold: raft_engine::ReadableSize::kb(0),
-            purge_threshold: raft_engine::ReadableSize::gb(1024),
-            ..Default::default()
-        };
-        let engine = raft_engine::Engine::open(config).expect("raft-engine opens");
+        let engine = open_raft_engine(dir);
         let next = engine.last_index(REGION).map_or(1, |i| i + 1);
         RaftEngine { engine, next }
     }
@@ -71,18 +86,8 @@ impl RaftEngine {
 impl Engine for RaftEngine {
     fn append(&mut self, records: &[Arc<[u8]>]) {
         let mut batch = raft_engine::LogBatch::with_capacity(2);
-        let entries: Vec<_> = records
-            .iter()
-            .zip(self.next..)
-            .map(|(record, index)| {
-                let mut entry = protobuf::well_known_types::BytesValue::new();
-                let mut value = Vec::with_capacity(8 + RECORD);
-                value.extend_from_slice(&index.to_le_bytes());
-                value.extend_from_slice(record);
-                entry.value = value;
-                entry
-            })
-            .collect();
+        let entries: Vec<_> =
+            records.iter().zip(self.next..).map(|(record, index)| entry(index, record)).collect();
         self.next += records.len() as u64;
         batch.add_entries::<Indexed>(REGION, &entries).expect("a batch below raft-engine's limit");
         self.engine.write(&mut batch, true).expect("raft-engine writes");

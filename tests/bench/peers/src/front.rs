@@ -28,7 +28,6 @@ struct Queue {
 pub struct Run {
     pub acks: u64,
     pub seconds: f64,
-    pub batches: u64,
     pub latency: hdrhistogram::Histogram<u64>,
 }
 
@@ -39,7 +38,6 @@ pub fn run(mut engine: impl Engine + Send + 'static, clients: usize, seconds: f6
     let writer = {
         let (queue, stop) = (queue.clone(), stop.clone());
         std::thread::spawn(move || {
-            let mut batches = 0u64;
             let mut batch = Vec::new();
             let mut records = Vec::new();
             loop {
@@ -47,7 +45,7 @@ pub fn run(mut engine: impl Engine + Send + 'static, clients: usize, seconds: f6
                     let mut items = queue.items.lock().expect("no writer panics");
                     while items.is_empty() {
                         if stop.load(Ordering::Relaxed) {
-                            return batches;
+                            return;
                         }
                         let waited = queue.ready.wait_timeout(items, Duration::from_millis(20));
                         items = waited.expect("no writer panics").0;
@@ -56,7 +54,6 @@ pub fn run(mut engine: impl Engine + Send + 'static, clients: usize, seconds: f6
                 }
                 records.extend(batch.iter().map(|i| i.record.clone()));
                 engine.append(&records);
-                batches += 1;
                 records.clear();
                 for item in batch.drain(..) {
                     let _ = item.answer.send(());
@@ -112,11 +109,12 @@ pub fn run(mut engine: impl Engine + Send + 'static, clients: usize, seconds: f6
         }
         (all, seconds)
     });
-    let batches = writer.join().expect("the engine does not panic");
-    Run { acks: latency.len(), seconds, batches, latency }
+    writer.join().expect("the engine does not panic");
+    Run { acks: latency.len(), seconds, latency }
 }
 
-fn histogram() -> hdrhistogram::Histogram<u64> {
+/// For latencies in nanoseconds.
+pub fn histogram() -> hdrhistogram::Histogram<u64> {
     hdrhistogram::Histogram::new_with_bounds(1_000, 60_000_000_000, 2).expect("bounds are constant")
 }
 

@@ -1,11 +1,12 @@
 //! Runs one engine of others and prints one line of JSON, for the rows P2 and P11 of `bench`.
 //!
 //! `peers append raft-engine|fjall|sqlite DIR CLIENTS SECONDS` measures durable appends through the group
-//! commit of `front`. `peers fill raft-engine DIR RECORDS BATCH` writes a log in batches of BATCH, `peers recover raft-engine DIR`
+//! commit of `front`; `raft-engine-threads` instead is raft-engine with its own. `peers fill raft-engine DIR RECORDS BATCH` writes a log in batches of BATCH, `peers recover raft-engine DIR`
 //! opens it again and reads every entry, and tells how long each took.
 
 mod engines;
 mod front;
+mod threads;
 
 use engines::{Engine, Fjall, RaftEngine, Sqlite};
 use std::path::Path;
@@ -24,15 +25,15 @@ fn main() -> ExitCode {
             let dir = Path::new(dir);
             let run = match engine {
                 "raft-engine" => front::run(RaftEngine::open(dir), clients, seconds),
+                "raft-engine-threads" => threads::run(dir, clients, seconds),
                 "fjall" => front::run(Fjall::open(dir), clients, seconds),
                 "sqlite" => front::run(Sqlite::open(dir), clients, seconds),
                 _ => return usage(),
             };
             let us = |q| run.latency.value_at_quantile(q) as f64 / 1e3;
             println!(
-                "{{\"rate\":{:.1},\"batches\":{},\"p50_us\":{:.1},\"p99_us\":{:.1},\"p999_us\":{:.1}}}",
+                "{{\"rate\":{:.1},\"p50_us\":{:.1},\"p99_us\":{:.1},\"p999_us\":{:.1}}}",
                 run.acks as f64 / run.seconds,
-                run.batches,
                 us(0.5),
                 us(0.99),
                 us(0.999)
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "peers append raft-engine|fjall|sqlite DIR CLIENTS SECONDS\n\
+        "peers append raft-engine|raft-engine-threads|fjall|sqlite DIR CLIENTS SECONDS\n\
          peers fill raft-engine DIR RECORDS BATCH\n\
          peers recover raft-engine DIR"
     );
