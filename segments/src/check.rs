@@ -18,6 +18,7 @@ use crate::frame::Frame;
 use crate::index::Index;
 use crate::place::Stamp;
 use crate::recover::{Found, State, Verdict, decide};
+use crate::seed::ends_of;
 use crate::segment::{BlockFlaw, Footer, SegmentHeader, segment_name};
 use crate::source::{Source, WINDOW, Windowed};
 use crate::walk::{Chain, Stop, Walk};
@@ -205,21 +206,8 @@ fn intact(
     number: u64,
     pace: &mut dyn FnMut(usize) -> io::Result<()>,
 ) -> io::Result<Option<Footer>> {
-    let length = file.metadata()?.len();
-    if length < 3 * BLOCK as u64 {
-        return Ok(None);
-    }
-    let mut piece = BlockBuf::new(PIECE);
-    let block = |at: u64| {
-        let mut block = [0; BLOCK];
-        file.read_exact_at(&mut block, at).map(|()| block)
-    };
-    let header = SegmentHeader::decode(&block(0)?);
-    let Some(header) = header.ok().filter(|header| (header.number, header.bytes) == (number, length)) else {
-        return Ok(None);
-    };
-    let end = header.footer_at();
-    let Ok(footer) = Footer::decode(&block(end)?) else { return Ok(None) };
+    let Ok((header, footer)) = ends_of(file, number)? else { return Ok(None) };
+    let (mut piece, end) = (BlockBuf::new(PIECE), header.footer_at());
     let (mut hasher, mut headers, mut at) = (blake3::Hasher::new(), Headers::of(&header), 0);
     while at < end {
         let bytes = (end - at).min(PIECE as u64) as usize;

@@ -48,17 +48,7 @@ pub fn is_begun(dir: &Path) -> io::Result<bool> {
 /// # Errors
 /// When the file cannot be read, or the blocks are not a header and a footer of that segment.
 pub fn read_sealed(dir: &Path, number: u64) -> io::Result<(SegmentHeader, Footer)> {
-    let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("segment {number}: {why}"));
-    let file = File::open(dir.join(segment_name(number)))?;
-    let mut block = [0; BLOCK];
-    file.read_exact_at(&mut block, 0)?;
-    let header = SegmentHeader::decode(&block).map_err(|flaw| wrong(format!("{flaw:?}")))?;
-    file.read_exact_at(&mut block, header.footer_at())?;
-    let footer = Footer::decode(&block).map_err(|flaw| wrong(format!("{flaw:?}")))?;
-    if header.number != number || footer.number != number {
-        return Err(wrong(format!("holds {} and {}", header.number, footer.number)));
-    }
-    Ok((header, footer))
+    open_sealed(dir, number).map(|(_, ends)| ends)
 }
 
 /// The last record that the batches of a sealed segment know to be committed, from their headers alone: its last records
@@ -67,18 +57,46 @@ pub fn read_sealed(dir: &Path, number: u64) -> io::Result<(SegmentHeader, Footer
 /// # Errors
 /// As [`read_sealed`], or when a header cannot be read.
 pub fn agreed_in(dir: &Path, number: u64) -> io::Result<Lsn> {
-    let (header, footer) = read_sealed(dir, number)?;
-    let file = File::open(dir.join(segment_name(number)))?;
+    let (file, (header, footer)) = open_sealed(dir, number)?;
     let (stamp, mut at, mut agreed) = (header.stamp(), BLOCK as u64, Lsn::ZERO);
-    let mut block = [0; BLOCK];
     while at < footer.end {
-        file.read_exact_at(&mut block, at)?;
-        let batch = Header::read(&stamp, at, footer.end - at, &block)
-            .map_err(|flaw| io::Error::new(io::ErrorKind::InvalidData, format!("batch at {at}: {flaw:?}")))?;
+        let batch = Header::read(&stamp, at, footer.end - at, &block(&file, at)?)
+            .map_err(|flaw| wrong(number, format!("batch at {at}: {flaw:?}")))?;
         agreed = batch.committed;
         at += u64::from(batch.bytes);
     }
     Ok(agreed)
+}
+
+fn open_sealed(dir: &Path, number: u64) -> io::Result<(File, (SegmentHeader, Footer))> {
+    let file = File::open(dir.join(segment_name(number)))?;
+    let ends = ends_of(&file, number)?.map_err(|why| wrong(number, why))?;
+    Ok((file, ends))
+}
+
+/// Header and footer in the file of a sealed segment, or why they are not those of that segment.
+pub(crate) fn ends_of(file: &File, number: u64) -> io::Result<Result<(SegmentHeader, Footer), String>> {
+    let length = file.metadata()?.len();
+    if length < 3 * BLOCK as u64 {
+        return Ok(Err(format!("{length} bytes are no segment")));
+    }
+    let header = match SegmentHeader::decode(&block(file, 0)?) {
+        Ok(header) if (header.number, header.bytes) == (number, length) => header,
+        other => return Ok(Err(format!("begins with {other:?}"))),
+    };
+    Ok(match Footer::decode(&block(file, header.footer_at())?) {
+        Ok(footer) if footer.number == number => Ok((header, footer)),
+        other => Err(format!("ends with {other:?}")),
+    })
+}
+
+fn block(file: &File, at: u64) -> io::Result<[u8; BLOCK]> {
+    let mut block = [0; BLOCK];
+    file.read_exact_at(&mut block, at).map(|()| block)
+}
+
+fn wrong(number: u64, why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("segment {number}: {why}"))
 }
 
 /// Whether a sealed segment follows another, `None` for the beginning of a log, in the same log.
