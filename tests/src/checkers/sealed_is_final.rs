@@ -11,9 +11,10 @@ use crate::disk::Device;
 /// one has for it.
 pub type Sealed = BTreeMap<u64, ([u8; 32], [u8; 32])>;
 
-/// Take down what is sealed now.
+/// Take down what is sealed now, whatever happens. A footer that only the page cache has may go with the power: the
+/// manifest, which comes after its sync, has promised it to nobody.
 pub fn note(sealed: &mut Sealed, device: &Device) {
-    for segment in RawSegment::all(device).iter().filter(|segment| segment.footer().is_some()) {
+    for segment in RawSegment::all(&device.image()).iter().filter(|segment| segment.footer().is_some()) {
         let seen = || (blake3::hash(&segment.bytes).into(), segment.name());
         sealed.entry(segment.number).or_insert_with(seen);
     }
@@ -35,4 +36,36 @@ pub fn check(sealed: &Sealed, device: &Device) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use segments::{Disk, segment_name};
+
+    use super::*;
+    use crate::checkers::BLOCK;
+    use crate::disk::Sloppy;
+
+    #[test]
+    fn a_footer_counts_once_it_is_durable() {
+        let device = Device::new(1, Sloppy::default());
+        let mut disk = device.attach();
+        disk.prepare(&segment_name(1), 4 * BLOCK as u64).unwrap();
+        disk.prepared(true).unwrap().unwrap();
+        let file = disk.open(&segment_name(1)).unwrap();
+        disk.write(file, 0, b"FLKSEGMT").unwrap();
+        disk.sync(file).unwrap();
+
+        let mut sealed = Sealed::new();
+        disk.write(file, 3 * BLOCK as u64, b"FLKSEAL\0").unwrap();
+        note(&mut sealed, &device);
+        assert!(sealed.is_empty(), "the power may take it");
+        disk.sync(file).unwrap();
+        note(&mut sealed, &device);
+        assert_eq!((sealed.len(), check(&sealed, &device)), (1, Ok(())));
+        device.rot(&segment_name(1), BLOCK, 1);
+        assert!(check(&sealed, &device).unwrap_err().starts_with("S5"));
+        device.lose_file(&segment_name(1));
+        assert!(check(&sealed, &device).is_err());
+    }
 }
