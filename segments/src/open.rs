@@ -232,7 +232,7 @@ where
             if number <= manifest.sealed {
                 self.sealed(number, manifest)?;
             } else {
-                full.push_back(self.full(number)?);
+                full.push_back(self.full(number, manifest)?);
             }
         }
         let active = self.active(&newest)?;

@@ -163,6 +163,12 @@ impl Repair {
                 })?)
             }
         };
+        // S4: a footer is written when all before it is committed. The manifest follows, and a crash may have come first.
+        let ends = |footer: Footer, end: End| footer.last == end.tip && footer.last_batch + 1 == end.batch;
+        let state = match footer.zip(end) {
+            Some((footer, end)) if ends(footer, end) => State::Sealed,
+            _ => state,
+        };
         let mut proven = 0;
         if state == State::Active
             && let Some(copy) = find_copy(disk, &header)?

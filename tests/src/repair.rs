@@ -109,7 +109,8 @@ fn repair(device: &Device, truth: &Truth) -> (usize, bool, bool) {
                     entries.iter().filter(differ).map(|(lsn, (term, _))| (*lsn, *term)).collect();
                 assert!(wrong.is_empty() && entries.len() == truth.len(), "other entries: {wrong:?}");
                 for number in 1..=log.sealed() {
-                    check_sealed_bytes(&bytes(device, number), number).expect("it is whole");
+                    let whole = check_sealed_bytes(&bytes(device, number), number);
+                    assert!(whole.is_ok(), "segment {number} of {}: {whole:?}", log.sealed());
                 }
                 return (repairs, exact, hidden);
             }
@@ -318,6 +319,33 @@ fn f3_another_payload_does_not_pass_for_the_one_that_was_lost() {
     let mended = found.mend(&mut disk, &fills, None).expect("it is made");
     assert!(!mended.exact);
     assert!(bytes(&device, 2) != whole);
+}
+
+/// S4: a crash came between the footer of a segment and the manifest that calls it sealed. The footer alone says that all
+/// before it is agreed, and so what others agreed on is taken for it, whatever stands behind.
+#[test]
+fn f3_what_a_footer_ends_is_agreed_before_the_manifest_says_so() {
+    let (base, truth, sealed) = base(false);
+    let slots = base.bytes(segments::MANIFEST).expect("it is there");
+    let generation = |slot: usize| u64::from_le_bytes(*slots[slot * BLOCK + 40..].first_chunk().expect("8"));
+    let newest = usize::from(generation(1) > generation(0)) * BLOCK;
+    let whole = bytes(&base, sealed);
+    let end = end_of_batches(&whole);
+    for footer in [true, false] {
+        let device = base.fork(7);
+        (newest..newest + BLOCK).for_each(|at| device.rot(segments::MANIFEST, at, slots[at]));
+        // The last batch: no mark behind it in its segment covers it.
+        change(&device, sealed, end - BLOCK..end, |_| 0);
+        if !footer {
+            change(&device, sealed, whole.len() - BLOCK..whole.len(), |_| 0);
+        }
+        let (_, mut disk) = take(*read(&device).err().expect("it is damaged"));
+        let found = Repair::examine(&mut disk, &options(), sealed).expect("it can be looked at");
+        let gap = found.gaps().last().expect("its end is missing");
+        assert_eq!(gap.settled, footer, "{gap:?}");
+        let (repairs, _, hidden) = repair(&device, &truth);
+        assert_eq!((repairs, hidden), (1, false));
+    }
 }
 
 /// F2 in the middle of a repair: power goes at every operation, and the next start finds the log damaged or whole, and

@@ -39,15 +39,20 @@ pub(super) fn judge(gap: &Gap, answer: Fetched) -> Result<Fill, String> {
     if gap.until >= first && known(gap.until).is_none() {
         return Err(format!("it has no entry {}", gap.until));
     }
-    let anchored = match gap.after {
-        Some(after) => match known(after.lsn) {
-            Some(theirs) if theirs == after => true,
-            Some(_) => return Err(format!("it has another entry {} than this node", after.lsn)),
-            None => false,
-        },
-        None => false,
-    };
     let committed = answer.committed >= gap.until && (gap.settled || gap.after.is_none());
+    let anchored = match gap.after.map(|after| (after, known(after.lsn))) {
+        Some((after, Some(theirs))) if theirs == after => true,
+        // What both know to be agreed is one and the same, also before the entry of a leader that lost: one of another
+        // term, and no earlier than what it follows.
+        Some((after, Some(theirs)))
+            if !committed
+                || theirs.term == after.term
+                || known(gap.until).is_some_and(|last| last.term > after.term) =>
+        {
+            return Err(format!("it has another entry {} than this node", after.lsn));
+        }
+        _ => false,
+    };
     if !anchored && !committed {
         return Err(format!("it knows {} to be committed, {} is needed", answer.committed, gap.until));
     }
@@ -129,6 +134,16 @@ mod tests {
         // This node holds more behind it, of which it does not know whether it belongs to these.
         assert!(judge(&gap(Some(held(10, 3)), false), answer(9, &entries)).is_err());
         assert!(judge(&gap(Some(held(10, 3)), true), answer(9, &entries)).is_ok());
+    }
+
+    #[test]
+    fn f3_what_both_know_to_be_agreed_is_taken_before_the_entry_of_a_leader_that_lost() {
+        let entries = [(7, 2), (8, 2), (9, 2), (10, 4)];
+        let lost = |settled| gap(Some(held(10, 3)), settled);
+        let fill = judge(&lost(true), answer(9, &entries)).unwrap();
+        assert_eq!((fill.keep, lsns(&fill)), (Lsn(7), vec![(8, 2), (9, 2)]));
+        assert!(judge(&lost(true), answer(8, &entries)).is_err(), "the peer does not know it");
+        assert!(judge(&lost(false), answer(9, &entries)).is_err(), "this node does not know it");
     }
 
     #[test]

@@ -149,12 +149,27 @@ where
         Ok(())
     }
 
-    pub(super) fn full(&mut self, number: u64) -> Result<Full, OpenError> {
+    /// A segment that another one follows and that the manifest does not call sealed.
+    pub(super) fn full(&mut self, number: u64, manifest: &Manifest) -> Result<Full, OpenError> {
         let (file, header) = self.finished(number)?;
         let mut bytes = BlockBuf::new(header.bytes as usize);
         self.disk.read(file, 0, &mut bytes).map_err(OpenError::unreadable(number))?;
         self.disk.close(file);
         let footer = self.walk_finished(&mut &bytes[..], &header, State::Full)?;
+        // Zeros where its last batches stood are no damage that a walk sees. The next one says how it ended; one that
+        // cannot be read has its own turn.
+        let next = match number + 1 == manifest.active.number {
+            true => Some(manifest.active.clone()),
+            false => self.open_segment(number + 1).ok().and_then(|(file, next)| {
+                self.disk.close(file);
+                next.ok()
+            }),
+        };
+        let found = |next: &SegmentHeader| self.expected(number + 1, next.bytes, next.stands_for);
+        if let Some(next) = next.filter(|next| *next != found(next)) {
+            let flaw = Flaw::new(footer.end, format!("what {next:?} follows"), format!("{:?}", found(&next)));
+            return self.corrupt(flaw, number);
+        }
         Ok(Full { footer, footer_at: header.footer_at(), name: header.name(footer.digest) })
     }
 
