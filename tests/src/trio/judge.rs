@@ -1,10 +1,11 @@
 //! After the harm: everything is healed, all must converge and take something new, and then every log is read
 //! by whoever had no part in it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::world::World;
-use super::{clients, look, mistreat, rot};
+use super::{clients, look, mistreat, operator, rot};
 use crate::checkers;
 use crate::rt;
 use crate::sim::world::MS;
@@ -46,6 +47,10 @@ fn converge(world: &World) -> bool {
     if !done() && rot::tell_those_who_wait(world) {
         rt::run(rt::now() + CONVERGES_WITHIN * MS, done);
     }
+    if !done() {
+        replace_those_beyond_repair(world);
+        rt::run(rt::now() + CONVERGES_WITHIN * MS, done);
+    }
     let standing: Vec<_> = world
         .names()
         .into_iter()
@@ -59,6 +64,19 @@ fn converge(world: &World) -> bool {
             .violation(format!("R0: the healed group does not converge: {standing:?}, operator busy {busy}"));
     }
     !world.is_broken()
+}
+
+/// What the operator does with a node that says that nobody can repair its log.
+fn replace_those_beyond_repair(world: &World) {
+    for name in rot::beyond_repair(world) {
+        let (over, told) = (Arc::new(AtomicBool::new(false)), world.clone());
+        let done = over.clone();
+        rt::spawn(rt::Owner::default(), async move {
+            operator::give_up(told, name).await;
+            done.store(true, Ordering::Relaxed);
+        });
+        rt::run(rt::now() + CONVERGES_WITHIN * MS, || over.load(Ordering::Relaxed) || world.is_broken());
+    }
 }
 
 /// What nobody had to read may be rotten still.

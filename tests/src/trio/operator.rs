@@ -75,6 +75,12 @@ async fn replace(world: &World, n: u64) {
     grow(world).await;
 }
 
+/// One whose log nobody can repair is taken out, and another one comes in its place.
+pub async fn give_up(world: World, name: u64) {
+    take_out(&world, name).await;
+    grow(&world).await;
+}
+
 /// One change of the membership.
 enum Change {
     Add(Member),

@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use engine::limits::BLOCK;
-use segments::segment_name;
+use segments::{Disk as _, segment_name};
 
 use super::plan::{Before, Decay, Event};
 use super::world::World;
@@ -218,6 +218,39 @@ pub fn tell_those_who_wait(world: &World) -> bool {
         world.boot(*name);
     }
     !waiting.is_empty()
+}
+
+/// The nodes that wait although they know whom to ask, because of what is said in [`is_beyond_repair`].
+pub fn beyond_repair(world: &World) -> Vec<u64> {
+    let mut waiting = rotten(world);
+    waiting.retain(|name| {
+        world.group(*name).is_none() && is_beyond_repair(&world.node(*name, |node| node.device.clone()))
+    });
+    waiting
+}
+
+/// Whether somewhere the end of a segment and the beginning of the next one are both damaged: then nothing on this disk
+/// says what the first of them was called, and the node is to be replaced (`docs/decisions/repair.md`).
+fn is_beyond_repair(device: &Device) -> bool {
+    let mut disk = device.image().attach();
+    let last = disk
+        .list()
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| name.strip_suffix(".seg")?.parse().ok())
+        .max();
+    let mut is_good = |number: u64, magic: &[u8; 8], footer: bool| {
+        let Ok(file) = disk.open(&segment_name(number)) else { return false };
+        let at = disk.len(file).map(|len| if footer { len - BLOCK as u64 } else { 0 });
+        let mut block = [0; BLOCK];
+        let read = at.and_then(|at| disk.read(file, at, &mut block));
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&block[..8]);
+        sum.update(&block[12..]);
+        read.is_ok() && block.starts_with(magic) && block[8..12] == sum.finalize().to_le_bytes()
+    };
+    (1..last.unwrap_or(0))
+        .any(|number| !is_good(number, b"FLKSEAL\0", true) && !is_good(number + 1, b"FLKSEGMT", false))
 }
 
 /// Before a node opens its log: what a wrong repair makes of it.
