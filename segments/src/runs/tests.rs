@@ -151,8 +151,7 @@ fn a_damaged_byte_never_becomes_an_answer() {
         let length = fs::metadata(dir.path().join(&name)).unwrap().len() as usize;
         // Every byte of the manifest, a spread of the others with both ends of each block.
         let step = if name == "manifest" { 3 } else { 523 };
-        let places =
-            (0..length).step_by(step).chain((0..length).step_by(1024).flat_map(|at| [at, at + 1023]));
+        let places = (0..length).step_by(step).chain((0..length).step_by(512).flat_map(|at| [at, at + 511]));
         for at in places.filter(|&at| at < length) {
             let image = other.path().join("image");
             copy(dir.path(), &image);
