@@ -22,6 +22,9 @@ use std::time::Duration;
 
 /// How often a place is listed to see whether something lies behind a gap.
 const LIST_EVERY: Duration = Duration::from_secs(5);
+/// How often earlier bills are looked through while nothing comes. Ranges overlap where a place lost bills, the log was shipped
+/// again in other pieces, and what was lost came back: then the last bill before ours need not be the one that reaches it.
+const LOOK_BACK_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked whether our newest cosignature still lies where the origin finds it: there may be no later one.
 const WORD_EVERY: Duration = Duration::from_secs(30);
 /// Bytes of a record beside the one range in it, with room to spare.
@@ -46,6 +49,8 @@ struct Course {
     open: Option<Open>,
     /// When the place was listed last.
     listed: Option<Duration>,
+    /// When earlier bills were last asked for one that reaches further than the last.
+    looked_back: Option<Duration>,
     /// Leaves under the newest checkpoint that was cosigned.
     mirrored: u64,
     /// It as it was put, and when that was last so.
@@ -127,7 +132,7 @@ async fn step<H: Home, P: Place>(
     }
     if course.open.as_ref().is_none_or(|open| at.lsn < open.bill.from || at.lsn > open.bill.to) {
         let key = home.ledger(|ledger| peer.key_at(ledger, u64::MAX));
-        course.open = fetch(home, peer, &key, at, &mut course.listed).await?;
+        course.open = fetch(home, peer, &key, at, (&mut course.listed, &mut course.looked_back)).await?;
     }
     let Some(open) = &course.open else { return Ok(false) };
     let skip = plan::before(Position::of(open.bill.from), &open.items, at);
@@ -154,7 +159,7 @@ async fn fetch<H: Home, P: Place>(
     peer: &Peer<P>,
     key: &Verifier,
     at: Position,
-    listed: &mut Option<Duration>,
+    (listed, looked_back): (&mut Option<Duration>, &mut Option<Duration>),
 ) -> Result<Option<Open>, Trouble> {
     let mut from = at.lsn;
     let get = async |name: &str, most: u64| peer.remote.get(name, most).await.map_err(Trouble::Away);
@@ -170,21 +175,34 @@ async fn fetch<H: Home, P: Place>(
             let why = format!("the bill from record {} is missing: the next one is from {next}", at.lsn);
             Trouble::Wrong(why)
         };
-        let Some(before) = bills.at_or_before else {
+        let Some(before) = bills.before.last() else {
             return bills.after.map_or(Ok(None), |next| Err(gap(next)));
         };
-        from = Lsn(before);
+        from = Lsn(*before);
         // The listing may lack bills between that one and ours.
         loop {
             note = get(&Bill::name(from), BILL_MAX as u64).await?;
-            let Some(found) = &note else {
-                return bills.after.map_or(Ok(None), |next| Err(gap(next)));
-            };
+            let Some(found) = &note else { break };
             let bill = read(found, from)?;
             if bill.to >= at.lsn {
                 break;
             }
             from = bill.to.next();
+        }
+        if note.is_none()
+            && (bills.after.is_some() || looked_back.is_none_or(|last| home.up() >= last + LOOK_BACK_EVERY))
+        {
+            *looked_back = Some(home.up());
+            for earlier in bills.before.iter().rev().skip(1).map(|from| Lsn(*from)) {
+                let Some(found) = get(&Bill::name(earlier), BILL_MAX as u64).await? else { continue };
+                if read(&found, earlier).is_ok_and(|bill| bill.to >= at.lsn) {
+                    (note, from) = (Some(found), earlier);
+                    break;
+                }
+            }
+        }
+        if let (None, Some(next)) = (&note, bills.after) {
+            return Err(gap(next));
         }
     }
     let Some(note) = note else { return Ok(None) };

@@ -17,6 +17,7 @@ use futures_util::TryStreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,7 +109,7 @@ impl Remote {
         }
     }
 
-    /// The records at which bills begin: the largest of all, the largest that is not above `at`, and the smallest above it.
+    /// The records at which bills begin: the largest of all, the largest that are not above `at`, and the smallest above it.
     ///
     /// # Errors
     /// Why the place cannot be listed.
@@ -118,12 +119,7 @@ impl Remote {
             self.store.list(Some(&prefix)).try_fold(Bills::default(), |mut bills, object| async move {
                 let number = object.location.filename().filter(|name| name.len() == 20);
                 if let Some(from) = number.and_then(|name| name.parse::<u64>().ok()) {
-                    bills.last = bills.last.max(Some(from));
-                    if from <= at {
-                        bills.at_or_before = bills.at_or_before.max(Some(from));
-                    } else if bills.after.is_none_or(|after| from < after) {
-                        bills.after = Some(from);
-                    }
+                    bills.take(from, at);
                 }
                 Ok(bills)
             });
@@ -134,15 +130,33 @@ impl Remote {
     }
 }
 
+/// Bills before a record that a listing names: more than are put while nobody notices that the place lost one.
+const BEFORE_MAX: usize = 64;
+
 /// Where bills begin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bills {
     /// The last one.
     pub last: Option<u64>,
-    /// The last one that does not begin above the record that was asked for.
-    pub at_or_before: Option<u64>,
+    /// Those that do not begin above the record that was asked for, the last ones, at most 64.
+    pub before: BTreeSet<u64>,
     /// The first one above it.
     pub after: Option<u64>,
+}
+
+impl Bills {
+    /// One begins at `from`; `at` is what was asked for.
+    pub fn take(&mut self, from: u64, at: u64) {
+        self.last = self.last.max(Some(from));
+        if from > at {
+            self.after = Some(self.after.map_or(from, |after| after.min(from)));
+            return;
+        }
+        self.before.insert(from);
+        if self.before.len() > BEFORE_MAX {
+            self.before.pop_first();
+        }
+    }
 }
 
 async fn within<T>(work: impl Future<Output = T>) -> Result<T, String> {
@@ -177,7 +191,7 @@ mod tests {
             assert_eq!(remote.get(&name, 3).await, Ok(Some(Bytes::from_static(b"one"))));
             assert!(remote.get(&name, 2).await.is_err());
         }
-        let bills = Bills { last: Some(9), at_or_before: Some(5), after: Some(9) };
+        let bills = Bills { last: Some(9), before: [1, 5].into(), after: Some(9) };
         assert_eq!(remote.bills(8).await, Ok(bills));
         remote.put("mirrors/us", Bytes::from_static(b"a")).await.unwrap();
         remote.put("mirrors/us", Bytes::from_static(b"b")).await.unwrap();

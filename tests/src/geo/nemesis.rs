@@ -245,7 +245,7 @@ fn restore_forged(world: &World) {
 }
 
 /// Puts back what there is a backup of, and removes the bills from the first on that is not whole: the region ships them again.
-/// Whether there were such; unless they are `expected`, the place must have lost something for that.
+/// Whether there was anything to mend; unless they are `expected`, the place must have lost something for that.
 fn mend_place(world: &World, place: usize, expected: bool) -> Result<bool, String> {
     let signer = own(world, place);
     let mut state = world.state();
@@ -275,7 +275,7 @@ fn mend_place(world: &World, place: usize, expected: bool) -> Result<bool, Strin
     for from in &behind {
         shelf.objects.remove(&Bill::name(Lsn(*from)));
     }
-    Ok(!behind.is_empty())
+    Ok(!behind.is_empty() || !missing.is_empty())
 }
 
 /// Everything works again, and an operator has been there.

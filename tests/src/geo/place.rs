@@ -249,12 +249,7 @@ impl Place for SimPlace {
                 if hidden || lost || shelf.listed.as_ref().is_some_and(|listed| !listed.contains(&name)) {
                     continue;
                 }
-                bills.last = bills.last.max(Some(from));
-                if from <= at {
-                    bills.at_or_before = bills.at_or_before.max(Some(from));
-                } else if bills.after.is_none_or(|after| from < after) {
-                    bills.after = Some(from);
-                }
+                bills.take(from, at);
             }
         }
         self.answer().await.map(|()| bills)
