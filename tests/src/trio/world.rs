@@ -422,14 +422,14 @@ impl World {
         if promises && self.node(name, |node| node.suspect > 0) {
             self.check_suspect(name);
         }
+        // What rotted under a process is looked at when the next one has read it: see `check_suspect`.
+        let doubtful = device.doubts() > 0 && !self.state().rotten.contains(&name);
         let looks = device.doubts() > 0 && rt::chance(self.options.watch);
         let broken = match (asked, &answer) {
-            (Request::Vote { pre: false, .. }, Answer::Voted { vote, granted: true, .. })
-                if device.doubts() > 0 =>
-            {
+            (Request::Vote { pre: false, .. }, Answer::Voted { vote, granted: true, .. }) if doubtful => {
                 look::vote_is_durable(&self.options, &device, *vote)
             }
-            (Request::Append(_), Answer::Upto(Some(id))) if looks => {
+            (Request::Append(_), Answer::Upto(Some(id))) if looks && doubtful => {
                 look::entry_is_durable(&self.options, &device, Lsn(id.lsn))
             }
             _ => Ok(()),
