@@ -8,6 +8,9 @@ use super::wire::Vote;
 use crate::disk::{Device, SimDisk};
 use crate::sim::world::options;
 
+/// What is said of a log in which nothing can be looked at.
+pub const DOES_NOT_OPEN: &str = "its log does not open";
+
 /// The end of the log, and its votes in order.
 struct Seen {
     tip: Lsn,
@@ -32,7 +35,7 @@ fn open_from(segment_bytes: u64, device: &Device, begins: Lsn) -> Result<(Seen, 
         }
         Ok(())
     })
-    .map_err(|error| format!("its log does not open: {error}"))?;
+    .map_err(|error| format!("{DOES_NOT_OPEN}: {error}"))?;
     Ok((Seen { tip: log.tip(), votes }, log))
 }
 
